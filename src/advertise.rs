@@ -1,27 +1,27 @@
-//! The address that a server publishes, when it listens on all that it has.
+//! The choice of the address that a server publishes, for servers that listen on all interfaces.
 //!
-//! What is published, from the first line that applies:
+//! The first row that applies decides:
 //!
-//! | configured | published |
+//! | configuration | published address |
 //! | --- | --- |
-//! | `AdvertiseOn: host[:port]` | that; without a port, the one bound |
-//! | `ListenOn: 10.0.0.1:8080`, or any other host | that, as in go-zero |
-//! | `Interface`, `Cidr` or both | the first address of that interface, in that network |
+//! | `AdvertiseOn: host[:port]` | that address; without a port, with the bound port |
+//! | `ListenOn: 10.0.0.1:8080`, or any other specific host | that address, as in go-zero |
+//! | `Interface`, `Cidr` or both | the first address of that interface in that network |
 //! | `ListenOn: 0.0.0.0:8080`, `:8080` or `[::]:8080`, with `POD_IP` in the environment | `$POD_IP:8080`, as in go-zero |
 //! | the same without `POD_IP` | the first address of the first usable interface |
 //!
-//! A port of 0 is the port that was bound. An interface is usable if it is up, not loopback, and not one that
-//! containers or virtual machines bring for their own networks (`docker0`, `br-0123456789ab`, `veth*`, `virbr*`, `cni0`,
-//! `lxcbr0`, `flannel.1`, `cali*`, `kube-ipvs0`, `podman0`, ...); `Interface` and `Cidr` may name those too. IPv4
-//! comes first, as in go-zero.
+//! Port 0 stands for the bound port. An interface is usable if it is up, is not a loopback interface, and does not belong
+//! to a container or virtual machine network (`docker0`, `br-0123456789ab`, `veth*`, `virbr*`, `cni0`, `lxcbr0`,
+//! `flannel.1`, `cali*`, `kube-ipvs0`, `podman0`, ...). `Interface` and `Cidr` may also select such interfaces. IPv4
+//! addresses are preferred, as in go-zero.
 //!
-//! An IPv6 address is published where the listener takes IPv6, and refused where it does not. [`ListenOn::bind`]
-//! listens for both on `0.0.0.0:8080`, `:8080` and `[::]:8080`, as Go does; a listener that is bound to `0.0.0.0:8080`
-//! otherwise has IPv4 alone.
+//! An IPv6 address is published only if the listener accepts IPv6. [`ListenOn::bind`] listens on both IPv4 and IPv6 for
+//! `0.0.0.0:8080`, `:8080` and `[::]:8080`, as Go does. A listener that is bound to `0.0.0.0:8080` in another way accepts
+//! IPv4 only.
 //!
-//! Refused, as nobody else can dial it, is whatever is unspecified (`0.0.0.0`, `[::]`), link-local
-//! (`169.254.*`, `[fe80::]`) or multicast. go-zero (`zrpc/internal/rpcpubserver.go`) publishes these, and for want of an
-//! interface `0.0.0.0` itself.
+//! Unspecified (`0.0.0.0`, `[::]`), link-local (`169.254.*`, `[fe80::]`) and multicast addresses are refused, since no
+//! other machine can dial them. go-zero (`zrpc/internal/rpcpubserver.go`) publishes them, and publishes `0.0.0.0` if it
+//! finds no interface.
 
 mod error;
 mod listen_on;
@@ -37,7 +37,7 @@ use crate::{Address, Error, Result};
 use ipnet::IpNet;
 use std::net::{AddrParseError, IpAddr, SocketAddr};
 
-/// Which address a server publishes.
+/// Rules for the address that a server publishes.
 ///
 /// ```
 /// use service_registry::advertise::{Advertise, InterfaceAddress, Machine};
@@ -65,22 +65,22 @@ pub struct Advertise {
 }
 
 impl Advertise {
-    /// For a server that listens there.
+    /// Returns the rules for a server that listens on `listen_on`.
     pub fn new(listen_on: ListenOn) -> Self {
         Self { listen_on, stated: None, interface: None, cidr: None }
     }
 
-    /// Publishes `host[:port]`, whatever else is set. Without a port, or with port 0, it is that of the
-    /// server.
+    /// Publishes `host[:port]`, regardless of the other settings. Without a port, or with port 0, the server's port is
+    /// published.
     ///
     /// # Errors
     ///
-    /// `Invalid` if it is not of that form.
+    /// `Invalid` if `address` does not have that form.
     pub fn with_address(mut self, address: &str) -> Result<Self> {
         let stated = HostPort::parse(address).filter(|stated| !stated.host.is_empty());
         self.stated = Some(stated.ok_or_else(|| {
             let address = address.escape_debug();
-            invalid(format!("an address to publish is `host[:port]`, got=`{address}`"))
+            invalid(format!("the address to publish is not `host[:port]`, got=`{address}`"))
         })?);
         Ok(self)
     }
@@ -96,42 +96,42 @@ impl Advertise {
     ///
     /// # Errors
     ///
-    /// `Invalid` if it is no network.
+    /// `Invalid` if `cidr` is not a network in CIDR notation.
     pub fn with_cidr(mut self, cidr: &str) -> Result<Self> {
         self.cidr = Some(cidr.parse().map_err(|error: ipnet::AddrParseError| {
             let cidr = cidr.escape_debug();
-            let message = "a network is written as its address and length, such as `10.0.0.0/8`";
+            let message = "the network is not in CIDR notation, such as `10.0.0.0/8`";
             invalid(format!("{message}, got=`{cidr}`")).with_source(error)
         })?);
         Ok(self)
     }
 
-    /// Where the server listens.
+    /// Returns the address that the server listens on.
     pub fn listen_on(&self) -> &ListenOn {
         &self.listen_on
     }
 
-    /// The address to publish by a server on this machine whose listener has the address `bound`.
+    /// Returns the address to publish for a server on this machine whose listener is bound to `bound`.
     ///
     /// # Errors
     ///
-    /// `Invalid`: nobody else could dial the address, or none is as asked for; or the interfaces cannot
-    /// be listed. The error says what to set.
+    /// `Invalid` if others cannot dial the address, if no address matches the settings, or if the interfaces cannot be
+    /// listed. The error says which setting to change.
     pub fn address(&self, bound: SocketAddr) -> Result<Address> {
         let known = self.known(bound)?;
         known.map_or_else(|| self.choose(&Machine::read()?, bound), Ok)
     }
 
-    /// The address to publish by a server on `machine` whose listener has the address `bound`.
+    /// Returns the address to publish for a server on `machine` whose listener is bound to `bound`.
     ///
     /// # Errors
     ///
-    /// As [`address`](Self::address).
+    /// Those of [`address`](Self::address).
     pub fn address_on(&self, machine: &Machine, bound: SocketAddr) -> Result<Address> {
         self.known(bound)?.map_or_else(|| self.choose(machine, bound), Ok)
     }
 
-    /// The address, if that takes no look at the machine.
+    /// Returns the address if the configuration alone determines it.
     fn known(&self, bound: SocketAddr) -> Result<Option<Address>> {
         let port = self.port(bound);
         if let Some(HostPort { host, port: stated }) = &self.stated {
@@ -139,9 +139,9 @@ impl Advertise {
         }
         match &self.listen_on.host {
             Host::Any(_) => Ok(None),
-            Host::One(_) if self.is_picky() => Err(invalid(format!(
-                "`Interface` and `Cidr` choose for a server that listens on all it has, such as \
-                 `0.0.0.0:8080`, got=`{}`",
+            Host::One(_) if self.is_selective() => Err(invalid(format!(
+                "`Interface` and `Cidr` need a server that listens on all interfaces, such as on \
+                 `0.0.0.0:8080`, listen_on=`{}`",
                 self.listen_on
             ))),
             Host::One(host) => publish(host, port).map(Some),
@@ -150,7 +150,7 @@ impl Advertise {
 
     fn choose(&self, machine: &Machine, bound: SocketAddr) -> Result<Address> {
         let port = self.port(bound);
-        if !self.is_picky()
+        if !self.is_selective()
             && let Some(pod_ip) = &machine.pod_ip
         {
             return publish_pod_ip(pod_ip, port, bound);
@@ -166,8 +166,8 @@ impl Advertise {
         if self.listen_on.port == 0 { bound.port() } else { self.listen_on.port }
     }
 
-    /// Whether not just any interface will do.
-    fn is_picky(&self) -> bool {
+    /// Returns whether an interface or a network is configured.
+    fn is_selective(&self) -> bool {
         self.interface.is_some() || self.cidr.is_some()
     }
 
@@ -176,18 +176,18 @@ impl Advertise {
         let named = self.interface.as_ref().is_none_or(|name| name == interface);
         let inside = self.cidr.is_none_or(|cidr| cidr.contains(ip));
         let usual = !loopback && !ip.is_loopback() && !is_bridge(interface);
-        let dialable = is_dialable(*ip) && is_heard(*ip, bound);
-        dialable && named && inside && (usual || self.is_picky())
+        let dialable = is_dialable(*ip) && is_accepted(*ip, bound);
+        dialable && named && inside && (usual || self.is_selective())
     }
 
     fn nothing_to_publish(&self, bound: SocketAddr) -> Error {
         let mut message = vec!["no interface has an address that others can dial".to_owned()];
-        if self.is_picky() {
-            message.push(" and that is as `Interface` and `Cidr` say".to_owned());
+        if self.is_selective() {
+            message.push(" and that matches `Interface` and `Cidr`".to_owned());
         }
         message.push(": set `AdvertiseOn` to `host:port`".to_owned());
         if bound.is_ipv4() {
-            message.push(", or listen for IPv6, too, with `ListenOn::bind`".to_owned());
+            message.push(", or listen on IPv6 too, with `ListenOn::bind`".to_owned());
         }
         if let Some(interface) = &self.interface {
             message.push(format!(", interface=`{}`", interface.escape_debug()));
@@ -199,17 +199,17 @@ impl Advertise {
     }
 }
 
-/// What Kubernetes says: an address, if IPv6 with or without brackets.
+/// Returns the address of `POD_IP`, which may have brackets if it is IPv6.
 fn publish_pod_ip(pod_ip: &str, port: u16, bound: SocketAddr) -> Result<Address> {
     let bare = pod_ip.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let ip: IpAddr = bare.unwrap_or(pod_ip).parse().map_err(|error: AddrParseError| {
         let pod_ip = pod_ip.escape_debug();
-        invalid(format!("`POD_IP` in the environment is an IP address, got=`{pod_ip}`"))
+        invalid(format!("`POD_IP` in the environment is not an IP address, got=`{pod_ip}`"))
             .with_source(error)
     })?;
-    if !is_heard(ip, bound) {
+    if !is_accepted(ip, bound) {
         return Err(invalid(format!(
-            "`POD_IP` in the environment is of IPv6, and the server listens for IPv4 alone: bind with \
+            "`POD_IP` in the environment is an IPv6 address, but the server listens on IPv4 only: bind with \
              `ListenOn::bind`, or set `AdvertiseOn`, pod_ip=`{ip}`, bound=`{bound}`"
         )));
     }
@@ -219,14 +219,14 @@ fn publish_pod_ip(pod_ip: &str, port: u16, bound: SocketAddr) -> Result<Address>
 fn publish(host: &str, port: u16) -> Result<Address> {
     let address = with_port(host, port);
     if host.parse().is_ok_and(|ip| !is_dialable(ip)) {
-        let message = "an address to publish is one that others can dial, and not unspecified, \
-                       link-local or multicast: set `AdvertiseOn` to `host:port`";
+        let message = "the address to publish is none that others can dial (it is unspecified, link-local, \
+                       broadcast or multicast): set `AdvertiseOn` to `host:port`";
         return Err(invalid(format!("{message}, got=`{address}`")));
     }
     Address::new(address)
 }
 
-/// Whether others may reach it: loopback too, since they may be on the same machine.
+/// Returns whether others may reach `ip`. That includes loopback, since callers may run on the same machine.
 fn is_dialable(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         _ if ip.is_unspecified() || ip.is_multicast() => false,
@@ -237,8 +237,8 @@ fn is_dialable(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether a listener with the address `bound` hears who dials `ip`.
-fn is_heard(ip: IpAddr, bound: SocketAddr) -> bool {
+/// Returns whether a listener bound to `bound` accepts connections to `ip`.
+fn is_accepted(ip: IpAddr, bound: SocketAddr) -> bool {
     ip.is_ipv4() || bound.is_ipv6()
 }
 

@@ -1,4 +1,4 @@
-//! What a process needs of a registry, behind one handle.
+//! The client: one handle to register instances and discover services.
 
 mod builder;
 mod publish;
@@ -19,10 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// A connection to a registry, from which instances are registered and services are discovered.
+/// A connection to a registry, used to register instances and to discover services.
 ///
-/// A clone is another handle to the same connection, which all that is made from it shares. Dropping the last one ends no
-/// [`Registration`] and no [`View`].
+/// Clones, registrations and views share one connection to the store. Dropping the last clone ends no [`Registration`]
+/// and no [`View`].
 ///
 /// ```
 /// use service_registry::{Instance, connect};
@@ -48,10 +48,10 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
-/// What the handles of one client share.
+/// State shared by all clones of a client.
 struct Shared {
     options: DiscoveryOptions,
-    /// The URL of the store, without its password, or what the store says of itself.
+    /// The URL of the store without its password, or the store's `Debug` output if it has no URL.
     name: Arc<str>,
     /// Whether other machines use the store.
     is_remote: bool,
@@ -62,13 +62,13 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Registrations {
     handles: Vec<TaskHandle>,
-    /// How many there may be until those that were stopped are looked for.
+    /// The number of handles at which stopped ones are removed.
     limit: usize,
     is_closed: bool,
 }
 
 impl Client {
-    /// Returns a client of `registry`: one of a test, a decorator, or a store that no URL names.
+    /// Returns a client of `registry`, such as a test store, a decorator, or a store that has no URL.
     ///
     /// ```
     /// use service_registry::Client;
@@ -105,18 +105,19 @@ impl Client {
         Self { registry, discovery, runtime, shared }
     }
 
-    /// Registers `instance`, and keeps it registered until it is stopped or dropped, whatever happens to the store.
+    /// Registers `instance` and keeps it registered until the registration is stopped or dropped, even through store
+    /// outages.
     ///
-    /// An instance at an unspecified address (`0.0.0.0`) is registered at an address of this machine: see
+    /// If the address is unspecified (`0.0.0.0`), the client publishes an address of this machine instead: see
     /// [`advertise`](crate::advertise).
     ///
     /// If the future is dropped, the instance is withdrawn in the background.
     ///
     /// # Errors
     ///
-    /// `Invalid` if the instance fails its [check](Instance::check), or this machine has no address to publish. `Superseded`
-    /// if another process took its id at the same time; `Denied` if the store refuses the credentials; `Unavailable` if it does not
-    /// answer within 10 s. `Closed` after [`shutdown`](Self::shutdown).
+    /// `Invalid` if the instance fails its [check](Instance::check), or this machine has no address to publish.
+    /// `Superseded` if another process took the id at the same time. `Denied` if the store refuses the credentials.
+    /// `Unavailable` if the store does not answer within 10 s. `Closed` after [`shutdown`](Self::shutdown).
     pub async fn register(&self, instance: Instance) -> Result<Registration> {
         self.register_with(instance, RegistrationOptions::default()).await
     }
@@ -125,8 +126,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`register`](Self::register). With [`RegistrationOptions::in_background`] only `Invalid` and `Closed`: the
-    /// registration keeps trying, and says so in its status.
+    /// Those of [`register`](Self::register). With [`RegistrationOptions::in_background`] only `Invalid` and `Closed`:
+    /// the registration retries every other error and reports it in its status.
     pub async fn register_with(
         &self,
         instance: Instance,
@@ -140,29 +141,30 @@ impl Client {
             }
             let _runtime = self.runtime.enter();
             let starting = Registration::begin(self.registry.clone(), instance, &options)?;
-            registrations.add(starting.handle()); // a shutdown ends what is being started, too
+            registrations.add(starting.handle()); // so that a shutdown also ends a registration that is still starting
             starting
         };
         starting.registered().await
     }
 
-    /// Returns `instance` as it is to be registered.
+    /// Returns `instance` with the address that it is registered at.
     ///
     /// # Errors
     ///
-    /// `Invalid` if no store would take it, or this machine has no address to publish.
+    /// `Invalid` if the instance fails its check, or this machine has no address to publish.
     pub(crate) fn publishable(&self, instance: Instance) -> Result<Instance> {
         let instance = publishable(instance, self.shared.is_remote)?;
         instance.check().map(|()| instance)
     }
 
-    /// Returns a view of `service`: keep it, since each has statistics of its own. All views of one service share a watch.
+    /// Returns a view of `service`. Keep the view: each one has its own call statistics. All views of a service share one
+    /// watch.
     ///
-    /// It can be called from any thread: the view's task runs on the runtime on which the client was made.
+    /// It can be called from any thread, since the view's task runs on the client's runtime.
     ///
     /// # Errors
     ///
-    /// `Invalid` if `service` is no [`ServiceName`]; `Closed` after [`shutdown`](Self::shutdown).
+    /// `Invalid` if `service` is not a valid [`ServiceName`]; `Closed` after [`shutdown`](Self::shutdown).
     pub fn discover<S>(&self, service: S) -> Result<View>
     where
         S: TryInto<ServiceName>,
@@ -191,9 +193,9 @@ impl Client {
             self.discovery.view(&service)
         } else {
             let labelled = Labelled::new(self.registry.clone(), labels);
-            // Who is missing in a load may have lost a label, and be called under another: it is not retained.
+            // An instance missing from a load may only have lost the label, so it must not be retained.
             let mut discovery = self.shared.options.clone().with_retain(false);
-            discovery.snapshots = None; // a file is of the whole service
+            discovery.snapshots = None; // a snapshot file holds the whole service, not a selection
             Discovery::new(Arc::new(labelled), discovery).view(&service)
         };
         let store = self.shared.name.clone();
@@ -201,25 +203,26 @@ impl Client {
         Ok(View::new(view, picker))
     }
 
-    /// Drains all registrations of this client at the same time, as [`Registration::drain`] does, and closes the client:
-    /// it registers and discovers nothing more. Views that exist go on.
+    /// Drains all registrations of this client in parallel, as [`Registration::drain`] does, and closes the client. A
+    /// closed client registers and discovers nothing more; existing views continue.
     ///
     /// # Errors
     ///
-    /// The first error of a withdrawal: its instance may be listed until its ttl has passed. All are attempted.
+    /// The first error of a withdrawal: that instance may stay listed until its ttl has passed. Every withdrawal is
+    /// attempted even if one fails.
     pub async fn shutdown(&self, grace: Duration) -> Result<()> {
         let handles = {
             let mut registrations = self.shared.lock();
             registrations.is_closed = true;
             registrations.handles.clone()
         };
-        // What was stopped before has told its own caller how that went.
+        // A registration that was stopped earlier has already returned its result to its own caller.
         let open = handles.iter().filter(|handle| !handle.is_stopped());
         let drained = join_all(open.map(|handle| handle.drain(grace))).await;
         drained.into_iter().collect()
     }
 
-    /// Returns the registry below: leases, snapshots and watches.
+    /// Returns the underlying store, for direct use of leases, snapshots and watches.
     pub fn registry(&self) -> &Arc<dyn Registry> {
         &self.registry
     }
@@ -233,21 +236,21 @@ impl Registrations {
     fn add(&mut self, handle: TaskHandle) {
         if self.handles.len() >= self.limit {
             self.handles.retain(|handle| !handle.is_stopped());
-            self.limit = 2 * self.handles.len() + 16; // so that many registrations take linear time
+            self.limit = 2 * self.handles.len() + 16; // doubling keeps the cost of `add` constant on average
         }
         self.handles.push(handle);
     }
 }
 
 impl Shared {
-    /// Held for a few assignments; no code panics meanwhile.
+    /// Ignores poisoning: no code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Registrations> {
         self.registrations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the client was shut down: connect a new one")
+    Error::new(ErrorKind::Closed, "the client was shut down: connect a new client")
 }
 
 impl fmt::Debug for Client {

@@ -1,4 +1,4 @@
-//! Which registry to use, out of a configuration file or the environment.
+//! The configuration of a client, read from a file or from the environment.
 
 use crate::store::Target;
 use crate::{Client, ClientBuilder, Error, ErrorKind, Result};
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The environment variable that names the registry.
 pub const URL_VARIABLE: &str = "REGISTRY_URL";
 
-/// Which registry to use, as any format of serde has it.
+/// The configuration of a client. It deserializes from any serde format.
 ///
 /// ```
 /// use service_registry::config::ClientConfig;
@@ -28,7 +28,7 @@ pub const URL_VARIABLE: &str = "REGISTRY_URL";
 pub struct ClientConfig {
     /// The URL of the registry, with its options.
     pub url: String,
-    /// The default ttl of registrations and views, such as `10s` or `1m 30s`. Unless set, it is that of the URL.
+    /// The default ttl of registrations and views, such as `10s` or `1m 30s`. If unset, that of the URL.
     #[serde(default, deserialize_with = "duration")]
     pub ttl: Option<Duration>,
     /// The namespace: see [`ClientBuilder::namespace`].
@@ -45,7 +45,8 @@ impl ClientConfig {
         Self { url: url.into(), ttl: None, namespace: None, snapshots: None }
     }
 
-    /// Reads `REGISTRY_URL`, and if they are set and not empty `REGISTRY_TTL`, `REGISTRY_NAMESPACE` and `REGISTRY_SNAPSHOTS`.
+    /// Reads `REGISTRY_URL`, which is required, and `REGISTRY_TTL`, `REGISTRY_NAMESPACE` and `REGISTRY_SNAPSHOTS`. An
+    /// empty variable counts as unset.
     ///
     /// ```no_run
     /// use service_registry::config::ClientConfig;
@@ -58,7 +59,7 @@ impl ClientConfig {
     ///
     /// # Errors
     ///
-    /// `Invalid` if `REGISTRY_URL` is not set, or another variable is not what it should be.
+    /// `Invalid` if `REGISTRY_URL` is not set, `REGISTRY_TTL` is not a duration, or a variable is not UTF-8.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| env::var(name))
     }
@@ -73,13 +74,15 @@ impl ClientConfig {
         };
         let url = variable(URL_VARIABLE)?.ok_or_else(|| {
             invalid(format!(
-                "`{URL_VARIABLE}` is not set: name a registry, such as `etcd://127.0.0.1:2379`"
+                "`{URL_VARIABLE}` is not set: set it to a registry, such as `etcd://127.0.0.1:2379`"
             ))
         })?;
         let ttl = variable("REGISTRY_TTL")?.map(|ttl| {
             humantime::parse_duration(&ttl).map_err(|error| {
-                let message =
-                    format!("`REGISTRY_TTL` is a time such as `10s`, got=`{}`", ttl.escape_debug());
+                let message = format!(
+                    "`REGISTRY_TTL` is not a duration such as `10s`, got=`{}`",
+                    ttl.escape_debug()
+                );
                 invalid(message).with_source(error)
             })
         });
@@ -91,7 +94,7 @@ impl ClientConfig {
         })
     }
 
-    /// Prepares a connection to the registry.
+    /// Returns a builder of a client for this registry.
     pub fn builder(&self) -> ClientBuilder {
         let mut builder = Client::builder(&self.url);
         if let Some(ttl) = self.ttl {
@@ -123,7 +126,7 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     humantime::parse_duration(&text).map(Some).map_err(|error| {
         D::Error::custom(format!(
-            "a ttl is a time such as `10s`: {error}, got=`{}`",
+            "the ttl is not a duration such as `10s`: {error}, got=`{}`",
             text.escape_debug()
         ))
     })
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_the_registry_and_its_defaults() {
+    fn from_env_reads_every_variable_and_debug_hides_the_password() {
         let config = read(&[
             ("REGISTRY_URL", "etcd://app:S3CRET@h"),
             ("REGISTRY_TTL", "1m 30s"),
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_missing_or_wrong_is_named() {
+    fn from_env_error_names_the_missing_or_invalid_variable() {
         let error = read(&[]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains("REGISTRY_URL"), "{error}");
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_file_says_the_same_and_a_field_that_is_unknown_is_refused() {
+    fn a_configuration_file_is_parsed_and_an_unknown_field_is_refused() {
         let config: ClientConfig =
             serde_json::from_str(r#"{"url": "mem://demo", "ttl": "5s", "snapshots": "/tmp"}"#)
                 .unwrap();

@@ -1,10 +1,10 @@
-//! From a URL to a registry, by the connectors of the stores that are built in.
+//! Connectors of the built-in stores, and the choice of a connector by URL scheme.
 
 use crate::store::{ConnectOptions, Connected, Connector, Registry, Target};
 use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-/// The schemes that this library has, each with the features that it needs.
+/// The schemes that this crate supports, each with the features that it needs.
 const SCHEMES: [(&str, &str); 9] = [
     ("mem", "feature `mem`"),
     ("etcd", "feature `etcd`"),
@@ -19,18 +19,18 @@ const SCHEMES: [(&str, &str); 9] = [
 
 const REDISS: &str = "features `redis` and `tls`";
 
-/// Connects to a registry by the connectors of the stores that are built in.
+/// Connects to a registry through the built-in connectors.
 pub(crate) async fn registry(target: &Target) -> Result<Arc<dyn Registry>> {
     Ok(connect_by(&built_in(), target, &ConnectOptions::default()).await?.registry().clone())
 }
 
-/// Returns a handle to a registry without a request, by the connectors of the stores that are built in.
+/// Returns a handle to a registry through the built-in connectors, without sending a request.
 #[cfg(any(feature = "grpc", feature = "go-zero"))]
 pub(crate) fn registry_lazy(target: &Target) -> Result<Arc<dyn Registry>> {
     Ok(connect_lazy_by(&built_in(), target, &ConnectOptions::default())?.registry().clone())
 }
 
-/// The connectors of the stores that are built in.
+/// Returns the connectors of the stores that are built in.
 pub(crate) fn built_in() -> Vec<Arc<dyn Connector>> {
     vec![
         #[cfg(feature = "mem")]
@@ -42,7 +42,7 @@ pub(crate) fn built_in() -> Vec<Arc<dyn Connector>> {
     ]
 }
 
-/// Connects by the last of `connectors` that has the scheme of `target`.
+/// Connects through the last of `connectors` that has the scheme of `target`.
 pub(crate) async fn connect_by(
     connectors: &[Arc<dyn Connector>],
     target: &Target,
@@ -51,7 +51,7 @@ pub(crate) async fn connect_by(
     connector_of(connectors, target)?.connect(target, options).await
 }
 
-/// Returns a handle without a request, by the last of `connectors` that has the scheme of `target`.
+/// Returns a handle through the last of `connectors` that has the scheme of `target`, without sending a request.
 pub(crate) fn connect_lazy_by(
     connectors: &[Arc<dyn Connector>],
     target: &Target,
@@ -73,11 +73,11 @@ fn connector_of<'a>(
 fn no_connector(connectors: &[Arc<dyn Connector>], scheme: &str) -> Error {
     let known = SCHEMES.iter().find(|(known, _)| *known == scheme);
     let message = if let Some((scheme, features)) = known {
-        format!("`{scheme}://` is not built in: it needs the {features} of service-registry")
+        format!("`{scheme}://` is not built in: enable the {features} of service-registry")
     } else {
         let schemes = connectors.iter().flat_map(|connector| connector.schemes());
         let schemes: Vec<_> = schemes.map(|scheme| format!("{scheme}://")).collect();
-        format!("unknown scheme `{scheme}://`, there are: {}", schemes.join(", "))
+        format!("unknown scheme `{scheme}://`, known are: {}", schemes.join(", "))
     };
     Error::new(ErrorKind::Invalid, message)
 }

@@ -1,4 +1,4 @@
-//! What is right and what is wrong with a store.
+//! The diagnosis of a store, as `registryctl doctor` prints it.
 
 pub use registry_core::diagnosis::*;
 
@@ -6,11 +6,11 @@ use crate::Result;
 use crate::connectors::{built_in, connect_by};
 use crate::store::{ConnectOptions, Target};
 
-/// Looks for what is wrong with the registry that `url` names: whether it answers, what these
-/// credentials may do, how its servers are set up, and what lies there that no registry put there.
+/// Diagnoses the registry that `url` names: whether it answers, what these credentials may do, how its servers are
+/// configured, and which foreign keys it contains.
 ///
-/// What cannot be connected to is a finding like any other. For a moment there is an instance of
-/// the service `~doctor`. All that is under the prefix is read.
+/// A failed connection is a finding too. The diagnosis reads everything under the prefix, and registers an instance of the
+/// service `~doctor` for a moment.
 ///
 /// ```
 /// use service_registry::diagnosis::{Level, diagnose};
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn diagnosis_may_run_in_a_task_of_its_own() {
+    fn diagnose_future_is_send() {
         fn assert_send<T: Send>(_: T) {}
         assert_send(diagnose("mem://"));
     }

@@ -1,4 +1,4 @@
-//! gRPC: channels of tonic that are balanced over a service.
+//! gRPC: tonic channels that balance calls over the instances of a service.
 
 mod connect;
 
@@ -7,8 +7,10 @@ pub use registry_tonic::*;
 
 use crate::View;
 
-/// Returns a channel to the instances of `view`: any generated client of tonic works over it. It shares the connection of
-/// the view's client. It has the zone of the view, unless `options` have one; ejection is that of `options`.
+/// Returns a channel to the instances of `view`. Any client that tonic generates works over it.
+///
+/// The channel uses the registry connection of the view's client. It uses the zone of the view unless `options` set one,
+/// and the ejection settings of `options`.
 ///
 /// ```
 /// use service_registry::connect;

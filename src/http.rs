@@ -1,5 +1,5 @@
-//! HTTP clients that go where a service is: a tower layer, a [`Discover`](tower::discover::Discover) stream, and what an
-//! answer says of an instance.
+//! HTTP: a tower layer and a [`Discover`](tower::discover::Discover) stream over a service, and the classification of
+//! responses for load balancing.
 
 mod discover;
 mod error;
@@ -15,7 +15,8 @@ use std::error::Error as StdError;
 use std::io;
 use std::iter::successors;
 
-/// Returns what the result of an HTTP call says of the instance: see [`classify_status`] and [`classify_error`]. For [`Pick::observe_with`](crate::Pick::observe_with).
+/// Classifies the result of an HTTP call, for [`Pick::observe_with`](crate::Pick::observe_with): see [`classify_status`]
+/// and [`classify_error`].
 ///
 /// ```
 /// use http::Response;
@@ -23,7 +24,7 @@ use std::iter::successors;
 /// use service_registry::http::classify;
 ///
 /// let answer = |status| Ok::<_, std::io::Error>(Response::builder().status(status).body(()).unwrap());
-/// assert_eq!(classify(&answer(404)), Outcome::Success); // the instance is not to blame
+/// assert_eq!(classify(&answer(404)), Outcome::Success); // the instance works: the request was wrong
 /// assert_eq!(classify(&answer(503)), Outcome::Failure(Failure::Other));
 /// ```
 pub fn classify<B, E: StdError + 'static>(result: &Result<Response<B>, E>) -> Outcome {
@@ -33,8 +34,10 @@ pub fn classify<B, E: StdError + 'static>(result: &Result<Response<B>, E>) -> Ou
     }
 }
 
-/// Returns what the status code of an HTTP answer says of the instance: 502, 503 and 504 are failures. Other errors of the
-/// server, and 429, say nothing, since many are fast, and may be due to one request. For clients whose answers have types of their own.
+/// Classifies the status code of an HTTP response, for clients that do not use the types of the crate `http`.
+///
+/// 502, 503 and 504 are failures. Other 5xx codes and 429 are neutral: they may be due to one request, and a fast error
+/// must not count as a low latency. Everything else is a success.
 pub fn classify_status(status: u16) -> Outcome {
     match status {
         502..=504 => Outcome::Failure(Failure::Other),
@@ -43,7 +46,7 @@ pub fn classify_status(status: u16) -> Outcome {
     }
 }
 
-/// Returns why a call failed, as far as the error or a source of it says so.
+/// Returns the reason of a failed call, taken from the error or the first of its sources that is an `io::Error`.
 pub fn classify_error(error: &(dyn StdError + 'static)) -> Failure {
     let mut sources =
         successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source());

@@ -28,14 +28,14 @@
 //! # }
 //! ```
 //!
-//! A [`Client`], its [`Registration`]s and its [`View`]s are what a service needs. The contract below them, with leases,
-//! snapshots and a versioned stream of changes that can be resumed, is in [`store`].
+//! Most services need only [`Client`], [`Registration`] and [`View`]. The store contract below them (leases, snapshots,
+//! resumable watches) is in [`store`].
 //!
 //! # Stores
 //!
 //! | URL | feature | what it is |
 //! | --- | --- | --- |
-//! | `mem://name` | `mem` (default) | in this process: tests, examples, single processes |
+//! | `mem://name` | `mem` (default) | an in-memory store for tests, examples and single processes |
 //! | `etcd://user:password@host1:2379,host2:2379/prefix` | `etcd` | etcd, tested with 3.4 to 3.7; its build needs protoc |
 //! | `etcds://host/prefix?ca=ca.pem&cert=me.pem&key=me.key` | `etcd`, `tls` | the same over TLS |
 //! | `redis://user:password@host:6379/0?prefix=name` | `redis` | Redis, tested with 7.0, 8.0 and Valkey 8.1 |
@@ -43,21 +43,21 @@
 //! | `redis+cluster://h1:7000,h2:7001` | `redis` | a Cluster |
 //! | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | `redis`, `tls` | the same over TLS |
 //!
-//! The option `ttl` of any URL (`?ttl=5s`) is the default ttl of registrations and views: 10 s without it.
-//! The laws that hold on all of them are on [`store::Registry`].
+//! The URL option `ttl` (`?ttl=5s`) sets the default ttl of registrations and views; without it, the default is 10 s.
+//! [`store::Registry`] states the laws that every store keeps.
 //!
-//! Beside the stores:
+//! Other features:
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `tls` | TLS to the stores that are built in |
-//! | `grpc` | gRPC channels that are balanced over a service (module `grpc`) |
-//! | `http` | a tower layer and a `Discover` stream over a service (module `http`) |
-//! | `serve` | servers that are registered while they serve (module `serve`) |
-//! | `axum` | `serve::Listener` for `axum::serve` |
-//! | `go-zero` | configuration files of go-zero, read as they are (module `go_zero`) |
+//! | `tls` | TLS connections to etcd and Redis |
+//! | `grpc` | gRPC channels that balance calls over the instances of a service (module `grpc`) |
+//! | `http` | a tower layer that balances HTTP requests, and a `Discover` stream (module `http`) |
+//! | `serve` | runs a server and keeps it registered while it serves (module `serve`) |
+//! | `axum` | makes `serve::Listener` usable with `axum::serve` |
+//! | `go-zero` | reads go-zero configuration files unchanged (module `go_zero`) |
 //!
-//! To test a service without a server: [`testing`].
+//! The module [`testing`] helps to test a service without a store server.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -100,22 +100,22 @@ pub use registry_engine::{
     Registration, RegistrationOptions, RegistrationStatus, ServiceState, Update, ViewStatus,
 };
 
-/// The README's example is a test like any other.
+/// Runs the README's examples as doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// So are those of the guide.
+/// Runs the guide's examples as doctests.
 #[cfg(all(doctest, feature = "axum", feature = "grpc", feature = "http", feature = "mem"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 
-/// So are those about gRPC.
+/// Runs the examples about gRPC as doctests.
 #[cfg(all(doctest, feature = "grpc"))]
 #[doc = include_str!("../docs/grpc.md")]
 struct Grpc;
 
-/// And those for authors of stores.
+/// Runs the examples for authors of stores as doctests.
 #[cfg(all(doctest, feature = "mem"))]
 #[doc = include_str!("../docs/write-a-store.md")]
 struct WriteAStore;

@@ -1,4 +1,4 @@
-//! A server that is registered while it serves.
+//! Servers that are registered while they serve.
 
 mod announcement;
 mod check;
@@ -28,32 +28,30 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-/// Runs a tonic or axum server, and keeps its instance registered while it serves.
+/// Runs a tonic or axum server and keeps its instance registered while it serves.
 ///
-/// The caller binds the listener, so that a port that is taken is an error before anything else.
-/// `server` makes the server out of it, as a [`Listener`], and out of the future that tells it to
-/// shut down. Then, in this order:
+/// The caller binds the listener, so a port that is in use fails before anything else starts. `server` builds the server
+/// from a [`Listener`] and a future that completes when the server must shut down. The steps are:
 ///
-/// 1. the server runs, and its [health](ServeOptions::health) is `NOT_SERVING`;
-/// 2. it is [ready](ServeOptions::ready), if it was asked to say so;
-/// 3. the instance is registered, and then the health is `SERVING`. It stays so while the store is
-///    away: what serves is not to be restarted for that;
-/// 4. SIGTERM, SIGINT or [`shutdown`](ServeOptions::shutdown) ends it: the health is `NOT_SERVING`,
-///    and the instance is `Draining` for as long as [`drain`](ServeOptions::drain) says, in which
-///    callers turn away and the server still serves;
-/// 5. the instance is withdrawn;
-/// 6. the server is told to shut down: it takes no new connections, and has
-///    [`grace`](ServeOptions::grace) for the requests under way.
+/// 1. The server runs, and its [health](ServeOptions::health) is `NOT_SERVING`.
+/// 2. If [`ready`](ServeOptions::ready) is set, `serve` waits for it.
+/// 3. The instance is registered, and the health becomes `SERVING`. It stays `SERVING` during store outages, so that
+///    nothing restarts a server that works.
+/// 4. SIGTERM, SIGINT or [`shutdown`](ServeOptions::shutdown) starts the shutdown. The health becomes `NOT_SERVING`, and
+///    the instance is `Draining` for the time [`drain`](ServeOptions::drain). The server still serves while callers move
+///    to other instances.
+/// 5. The instance is withdrawn.
+/// 6. The server stops accepting connections, and has [`grace`](ServeOptions::grace) for the requests in flight.
 ///
-/// A server that ends by itself is withdrawn at once. A second signal ends it all at once, wherever
-/// it is; the instance is then listed until its ttl has passed. So it is if this future is dropped,
-/// unless the runtime lives on and withdraws it.
+/// If the server ends by itself, its instance is withdrawn at once. A second signal ends `serve` immediately in any step;
+/// the instance then stays listed until its ttl has passed. The same happens if this future is dropped and the runtime
+/// ends before it has withdrawn the instance.
 ///
-/// A server starts while its store is down if the registry is that of a lazy client
-/// ([`ClientBuilder::connect_lazy`](crate::ClientBuilder::connect_lazy)) and the [registration](ServeOptions::registration)
-/// starts [in the background](RegistrationOptions::in_background).
+/// A server can start while its store is down: use a lazy client
+/// ([`ClientBuilder::connect_lazy`](crate::ClientBuilder::connect_lazy)) and a [registration](ServeOptions::registration)
+/// that starts [in the background](RegistrationOptions::in_background).
 ///
-/// With tonic and the feature `grpc` (the mall, `examples/mall`, is such a program):
+/// With tonic and the feature `grpc` (`examples/mall` is a complete program):
 ///
 /// ```ignore
 /// let (reporter, health) = tonic_health::server::health_reporter();
@@ -77,9 +75,8 @@ use tokio::time::timeout;
 ///
 /// # Errors
 ///
-/// What went wrong first, as [`ServeError`] lists it; what goes wrong after that is logged. In each
-/// case the server was told to shut down, and what was registered was withdrawn, as far as the
-/// store let it.
+/// The first error, as [`ServeError`] lists them; later errors are logged. Except after a second signal, the server was
+/// told to shut down and the withdrawal was attempted before the error is returned.
 ///
 /// # Panics
 ///
@@ -95,7 +92,7 @@ where
     S: IntoFuture<Output = Result<(), E>>,
     F: FnOnce(Listener, Shutdown) -> S,
 {
-    run(listener, client.clone(), instance, options, server) // so that it can be a task of its own
+    run(listener, client.clone(), instance, options, server) // owns its arguments, so that it can be spawned
 }
 
 async fn run<S, E>(
@@ -130,10 +127,10 @@ where
     let mut server = pin!(async { server.await.map_err(ServeError::Server) });
     let (exit, left) = watch::channel(Exit::Stay);
     let mut announced = pin!(announcement.run(ready, left));
-    let (hear, heard) = oneshot::channel();
+    let (signal, signalled) = oneshot::channel();
     let asked = async {
         tokio::select! {
-            _ = heard => {}
+            _ = signalled => {}
             () = asked => {}
         }
     };
@@ -151,28 +148,28 @@ where
         let withdrawn = tokio::select! {
             biased;
             ended = &mut server => {
-                exit.send_replace(Exit::Now); // it may drain: there is nobody there
+                exit.send_replace(Exit::Now); // no drain: the server is gone
                 return first(ended, announced.await);
             }
             withdrawn = withdrawal => withdrawn,
         };
-        let _ = stop.send(()); // it fails if the server does without
+        let _ = stop.send(()); // fails if the server dropped its `Shutdown`
         let ended = timeout(options.grace, &mut server).await;
         first(withdrawn, ended.unwrap_or(Err(ServeError::GraceExceeded(options.grace))))
     };
-    let impatient = async {
-        signals.next().await; // it asks for an end, or for what is under way
-        let _ = hear.send(());
+    let second_signal = async {
+        signals.next().await;
+        let _ = signal.send(()); // fails if a shutdown is already in progress
         signals.next().await;
     };
     tokio::select! {
         biased;
         closed = closed => closed,
-        () = impatient => Err(ServeError::SecondSignal),
+        () = second_signal => Err(ServeError::SecondSignal),
     }
 }
 
-/// Tells a server to shut down, by being ready.
+/// A future that completes when the server must shut down.
 #[derive(Debug)]
 pub struct Shutdown(oneshot::Receiver<()>);
 
@@ -184,13 +181,13 @@ impl Future for Shutdown {
     }
 }
 
-/// What went wrong first. What went wrong after that is logged, since there is but one answer.
+/// Returns the first error and logs the second.
 fn first<E>(
     one: Result<(), ServeError<E>>,
     two: Result<(), ServeError<E>>,
 ) -> Result<(), ServeError<E>> {
     if let (Err(_), Err(two)) = (&one, &two) {
-        tracing::warn!(error = %two, "and then, when a server was closed");
+        tracing::warn!(error = %two, "closing a server failed with a second error");
     }
     one.and(two)
 }

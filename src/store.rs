@@ -1,7 +1,7 @@
-//! The contract below a [`Client`](crate::Client): for authors of stores and decorators, and for programs that want every
-//! lease, snapshot and batch.
+//! The store contract below a [`Client`](crate::Client): for authors of stores and decorators, and for programs that work
+//! with leases, snapshots and batches directly.
 //!
-//! The laws that hold on every store stand on [`Registry`].
+//! [`Registry`] states the laws that every store keeps.
 
 pub use registry_core::encoding;
 pub use registry_core::{
@@ -23,15 +23,15 @@ use std::sync::Arc;
 #[cfg(feature = "mem")]
 pub use registry_mem as mem;
 
-/// The etcd store, for its options.
+/// The etcd store and its options.
 #[cfg(feature = "etcd")]
 pub use registry_etcd as etcd;
 
-/// The Redis store, for its options.
+/// The Redis store and its options.
 #[cfg(feature = "redis")]
 pub use registry_redis as redis;
 
-/// Connects to a registry: what is below [`connect`](crate::connect).
+/// Connects to a store without a client: the layer below [`connect`](crate::connect).
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Test a service without a server: the in-memory store, on tokio's paused clock, with faults that a test scripts.
+//! Tools to test a service without a store server: the in-memory store, which runs on tokio's paused clock, and
+//! scripted faults.
 //!
 //! ```
 //! use service_registry::testing::{Fault, FaultyRegistry, MemRegistry};
@@ -14,7 +15,7 @@
 //!     users.ready(Duration::from_secs(5)).await?;
 //!
 //!     store.inject(Fault::Outage);
-//!     tokio::time::sleep(Duration::from_secs(60)).await; // no time passes for us
+//!     tokio::time::sleep(Duration::from_secs(60)).await; // returns at once: the clock is paused
 //!     assert!(matches!(registration.status(), RegistrationStatus::Retrying { .. }));
 //!     assert!(users.pick().is_ok()); // an outage empties no view
 //!     Ok(())

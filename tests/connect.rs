@@ -12,7 +12,7 @@ async fn refusal(url: &str) -> String {
 #[tokio::test]
 async fn an_unknown_scheme_lists_what_is_built_in() {
     let message = refusal("consul://h").await;
-    assert!(message.starts_with("unknown scheme `consul://`, there are: "), "{message}");
+    assert!(message.starts_with("unknown scheme `consul://`, known are: "), "{message}");
     assert_eq!(message.contains("mem://"), cfg!(feature = "mem"), "{message}");
     assert_eq!(message.contains("etcd://"), cfg!(feature = "etcd"), "{message}");
     assert_eq!(message.contains("redis://"), cfg!(feature = "redis"), "{message}");
@@ -22,10 +22,7 @@ async fn an_unknown_scheme_lists_what_is_built_in() {
 #[tokio::test]
 async fn a_scheme_that_is_not_built_in_names_the_feature_to_add() {
     let message = refusal("etcd://127.0.0.1:2379").await;
-    assert_eq!(
-        message,
-        "`etcd://` is not built in: it needs the feature `etcd` of service-registry"
-    );
+    assert_eq!(message, "`etcd://` is not built in: enable the feature `etcd` of service-registry");
 }
 
 #[cfg(not(all(feature = "etcd", feature = "tls")))]

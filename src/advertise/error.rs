@@ -1,4 +1,4 @@
-//! The error of an address that cannot be published or listened on.
+//! The error for an address that a server cannot publish or listen on.
 
 use crate::{Error, ErrorKind};
 

@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! The address that a server listens on.
 
 use super::error::invalid;
 use crate::{Address, Error, Result};
@@ -9,12 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use tokio::net::TcpListener;
 
-/// How many connections wait to be accepted, as tokio has it.
+/// The length of the accept queue: tokio's default.
 const BACKLOG: i32 = 1024;
 
-/// Where a server listens: `host:port`.
+/// The address that a server listens on: `host:port`.
 ///
-/// No host, as in `:8080`, is `0.0.0.0`; port 0 leaves the choice to the system.
+/// A missing host, as in `:8080`, means `0.0.0.0`. Port 0 lets the system choose a port.
 ///
 /// ```
 /// use service_registry::advertise::ListenOn;
@@ -23,7 +23,7 @@ const BACKLOG: i32 = 1024;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let listen_on: ListenOn = ":0".parse()?;
 /// assert_eq!(listen_on.to_string(), "0.0.0.0:0");
-/// let listener = listen_on.bind().await?; // for IPv4, and for IPv6 where the system has it
+/// let listener = listen_on.bind().await?; // on IPv4, and on IPv6 if the system supports it
 /// # Ok(())
 /// # }
 /// ```
@@ -35,21 +35,21 @@ pub struct ListenOn {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
-    /// All there are: an unspecified address.
+    /// All interfaces: an unspecified address.
     Any(IpAddr),
-    /// An address, without brackets, or a name.
+    /// A specific address without brackets, or a host name.
     One(String),
 }
 
 impl ListenOn {
-    /// Binds a listener, as Go does: `0.0.0.0:8080`, `:8080` and `[::]:8080` listen for both IPv4 and IPv6.
+    /// Binds a listener as Go does: `0.0.0.0:8080`, `:8080` and `[::]:8080` listen on both IPv4 and IPv6.
     ///
-    /// Where the system has no IPv6 they listen for IPv4 alone. A caller over IPv4 has an address such as
-    /// `::ffff:10.0.0.5` on a listener for both.
+    /// Without IPv6 on the system, `0.0.0.0:8080` and `:8080` listen on IPv4 only. On a listener for both families, the
+    /// address of a caller over IPv4 has the form `::ffff:10.0.0.5`.
     ///
     /// # Errors
     ///
-    /// Those of the system, such as `AddrInUse`: for both, the port must be free for both.
+    /// Those of the system, such as `AddrInUse`. A listener on both families needs the port free on both.
     ///
     /// # Panics
     ///
@@ -73,7 +73,8 @@ impl FromStr for ListenOn {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
-            let message = "a server listens on `host:port`, an IPv6 host in brackets, or `:port`";
+            let message =
+                "the address to listen on is not `host:port` (an IPv6 host in brackets) or `:port`";
             invalid(format!("{message}, got=`{}`", text.escape_debug()))
         };
         let HostPort { host, port } = HostPort::parse(text).ok_or_else(wrong)?;
@@ -82,7 +83,7 @@ impl FromStr for ListenOn {
             _ if host.is_empty() => Host::Any(Ipv4Addr::UNSPECIFIED.into()),
             Ok(ip) if ip.is_unspecified() => Host::Any(ip),
             _ => {
-                // The name is one that an address may have, whatever the port.
+                // Checks the host alone: any valid port will do.
                 Address::new(with_port(&host, 1))?;
                 Host::One(host)
             }
@@ -108,11 +109,11 @@ impl fmt::Display for ListenOn {
     }
 }
 
-/// Binds for IPv4 and IPv6, whatever the system's default for a listener on `[::]`.
+/// Binds on IPv4 and IPv6, whatever the system's default for a listener on `[::]`.
 fn bind_both(port: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_only_v6(false)?;
-    // As tokio does: else a restart fails while old connections linger. On Windows it means something else.
+    // As tokio does: otherwise a restart fails while old connections linger. The option has another meaning on Windows.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
@@ -121,12 +122,13 @@ fn bind_both(port: u16) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Whether the port is the obstacle. It is so for IPv4, too, or is meant to be: no server shares a port by chance.
+/// Returns whether the port itself cannot be bound. Then `bind` does not fall back to IPv4 only: the server would share
+/// its port with another server by accident.
 fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
 
-/// A host, without brackets, and perhaps a port.
+/// A host without brackets, and an optional port.
 #[derive(Clone, Debug)]
 pub(super) struct HostPort {
     pub(super) host: String,
@@ -155,7 +157,7 @@ impl HostPort {
     }
 }
 
-/// `host:port`, for a host without brackets.
+/// Returns `host:port` for a host without brackets.
 pub(super) fn with_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -1,17 +1,17 @@
-//! What the choice of an address depends on.
+//! The addresses of a machine.
 
 use super::error::invalid;
 use crate::Result;
 use getifaddrs::{InterfaceFlags, getifaddrs};
 use std::net::IpAddr;
 
-/// What the choice of an address depends on.
+/// The properties of a machine that decide which address is published.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Machine {
-    /// The address that Kubernetes gave to the pod, by custom in the environment as `POD_IP`.
+    /// The address that Kubernetes gave to the pod, conventionally in the environment variable `POD_IP`.
     pub pod_ip: Option<String>,
-    /// The addresses of the interfaces that are up, in the system's order.
+    /// The addresses of the interfaces that are up, in the order of their interface index.
     pub addresses: Vec<InterfaceAddress>,
 }
 
@@ -23,13 +23,13 @@ pub struct InterfaceAddress {
     pub interface: String,
     /// The address.
     pub ip: IpAddr,
-    /// Whether it is an interface for the machine alone, such as `lo`. Its addresses may be of any kind: one that
-    /// several machines share, for a load balancer in front of them, stands there.
+    /// Whether it is a loopback interface, such as `lo`. Its addresses need not be loopback addresses: a virtual address
+    /// that several machines share behind a load balancer is often configured there.
     pub loopback: bool,
 }
 
 impl Machine {
-    /// A machine with these addresses, for tests.
+    /// Returns a machine with these addresses, for tests.
     pub fn new(addresses: Vec<InterfaceAddress>) -> Self {
         Self { pod_ip: None, addresses }
     }
@@ -41,20 +41,20 @@ impl Machine {
         self
     }
 
-    /// The one that this process runs on.
+    /// Reads the properties of the machine that this process runs on.
     ///
     /// # Errors
     ///
     /// `Invalid` if its interfaces cannot be listed.
     pub fn read() -> Result<Self> {
         let interfaces = getifaddrs().map_err(|error| {
-            invalid("the interfaces cannot be listed: set `AdvertiseOn` to `host:port`")
+            invalid("the network interfaces cannot be listed: set `AdvertiseOn` to `host:port`")
                 .with_source(error)
         })?;
         let up = InterfaceFlags::UP | InterfaceFlags::RUNNING;
         let mut interfaces: Vec<_> =
             interfaces.filter(|interface| interface.flags.contains(up)).collect();
-        // The system lists all of IPv4 first; go-zero looks at one interface after the other.
+        // The system lists all IPv4 addresses first, but go-zero goes through one interface after the other.
         interfaces.sort_by_key(|interface| interface.index);
         let address = |interface: getifaddrs::Interface| {
             Some(InterfaceAddress {
@@ -71,12 +71,12 @@ impl Machine {
 }
 
 impl InterfaceAddress {
-    /// An address of an interface that other machines may reach.
+    /// Returns an address of an interface that other machines may reach.
     pub fn new(interface: impl Into<String>, ip: IpAddr) -> Self {
         Self { interface: interface.into(), ip, loopback: false }
     }
 
-    /// Sets whether it is an address of an interface for the machine alone.
+    /// Sets whether the interface is for the machine alone.
     #[must_use]
     pub fn with_loopback(mut self, loopback: bool) -> Self {
         self.loopback = loopback;
@@ -84,16 +84,16 @@ impl InterfaceAddress {
     }
 }
 
-/// What the names of interfaces begin with that containers and virtual machines bring, for their own networks.
+/// Name prefixes of the interfaces of container and virtual machine networks.
 const BRIDGES: [&str; 16] = [
     "antrea-", "cali", "cbr", "cilium_", "cni", "docker", "flannel", "kube-", "lxc", "lxdbr",
     "podman", "tunl", "veth", "virbr", "vnet", "weave",
 ];
 
-/// The digits of its id by which Docker names the bridge of a network, such as `br-0123456789ab`.
+/// The number of id digits in Docker's bridge names, such as `br-0123456789ab`.
 const DOCKER_ID: usize = 12;
 
-/// Whether containers or virtual machines made the interface, for themselves.
+/// Returns whether the interface belongs to a container or virtual machine network.
 pub(super) fn is_bridge(name: &str) -> bool {
     let docker = name.strip_prefix("br-").is_some_and(|id| {
         id.len() == DOCKER_ID && id.bytes().all(|digit| digit.is_ascii_hexdigit())

@@ -7,13 +7,13 @@ const MOMENT: Duration = Duration::from_secs(30);
 
 const LAN: [&str; 2] = ["eth0", "10.0.0.5"];
 
-/// A listener for IPv4 alone.
+/// A listener on IPv4 only.
 const V4: ([u8; 4], u16) = ([0, 0, 0, 0], 9000);
 
-/// A listener for both, as `ListenOn::bind` makes it of any unspecified address.
+/// A listener on both families, as `ListenOn::bind` returns it for any unspecified address.
 const BOTH: ([u16; 8], u16) = ([0; 8], 9000);
 
-/// A machine with these addresses, each behind the name of its interface; `lo` is the loopback.
+/// Returns a machine with these pairs of interface name and address; `lo` is the loopback interface.
 fn machine(pod_ip: Option<&str>, addresses: &[[&str; 2]]) -> Machine {
     let address = |[name, ip]: &[&str; 2]| InterfaceAddress {
         interface: (*name).to_owned(),
@@ -30,7 +30,7 @@ fn advertise(listen_on: &str) -> Advertise {
     Advertise::new(listen_on.parse().unwrap())
 }
 
-/// What a listener for both publishes on `machine`, where 9000 was bound.
+/// Returns what a server on both families with the bound port 9000 publishes on `machine`.
 fn published(advertise: &Advertise, machine: &Machine) -> String {
     advertise.address_on(machine, BOTH.into()).unwrap().to_string()
 }
@@ -41,7 +41,7 @@ fn refusal<T: std::fmt::Debug>(outcome: Result<T>) -> String {
     error.chain().to_string()
 }
 
-/// The table of go-zero's `figureOutListenOn`, as far as others can dial what it publishes.
+/// The table of go-zero's `figureOutListenOn`, without the addresses that others cannot dial.
 #[test]
 fn the_address_is_the_one_that_go_zero_publishes() {
     let lan = [["lo", "127.0.0.1"], LAN, ["eth1", "192.168.1.5"]];
@@ -53,7 +53,7 @@ fn the_address_is_the_one_that_go_zero_publishes() {
         ("[2001:db8::5]:8080", "[2001:db8::5]:8080", "[2001:db8::5]:8080"),
         ("0.0.0.0:8080", "10.0.0.5:8080", "10.9.9.9:8080"),
         (":8080", "10.0.0.5:8080", "10.9.9.9:8080"),
-        // go-zero publishes this one as it stands.
+        // go-zero publishes `[::]:8080` itself.
         ("[::]:8080", "10.0.0.5:8080", "10.9.9.9:8080"),
         ("0.0.0.0:0", "10.0.0.5:9000", "10.9.9.9:9000"),
         ("127.0.0.1:0", "127.0.0.1:9000", "127.0.0.1:9000"),
@@ -64,22 +64,22 @@ fn the_address_is_the_one_that_go_zero_publishes() {
     }
 }
 
-/// A server on `0.0.0.0` published the IPv6 address of its pod, and listened for IPv4 alone: nobody reached it.
+/// A server on `0.0.0.0` published the IPv6 address of its pod but listened on IPv4 only, so no caller could reach it.
 #[test]
-fn an_ipv6_pod_ip_is_published_where_the_listener_takes_ipv6() {
+fn an_ipv6_pod_ip_is_published_only_if_the_listener_accepts_ipv6() {
     for pod_ip in ["2001:db8::9", "[2001:db8::9]"] {
         let pod = machine(Some(pod_ip), &[LAN]);
         for listen_on in ["0.0.0.0:8080", ":8080", "[::]:8080"] {
             let advertise = advertise(listen_on);
             assert_eq!(published(&advertise, &pod), "[2001:db8::9]:8080", "{listen_on}");
             let message = refusal(advertise.address_on(&pod, V4.into()));
-            assert!(message.contains("listens for IPv4 alone"), "{message}");
+            assert!(message.contains("listens on IPv4 only"), "{message}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_wildcard_listens_for_both_families() {
+async fn a_wildcard_listens_on_both_families() {
     for text in ["0.0.0.0:0", ":0", "[::]:0"] {
         let listener = text.parse::<ListenOn>().unwrap().bind().await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -97,7 +97,7 @@ async fn a_wildcard_listens_for_both_families() {
 }
 
 #[test]
-fn listen_on_is_displayed_with_its_host() {
+fn listen_on_is_displayed_with_its_host_and_malformed_text_is_refused() {
     for (text, bound) in [
         (":8080", "0.0.0.0:8080"),
         ("0.0.0.0:0", "0.0.0.0:0"),
@@ -118,7 +118,7 @@ fn listen_on_is_displayed_with_its_host() {
 }
 
 #[test]
-fn an_interface_is_usable_if_others_reach_it() {
+fn loopback_container_and_link_local_interfaces_are_skipped() {
     let skipped = [
         ["lo", "127.0.0.1"],
         ["lo", "10.7.7.7"],
@@ -148,7 +148,7 @@ fn an_interface_is_usable_if_others_reach_it() {
 }
 
 #[test]
-fn ipv6_comes_after_ipv4_and_only_where_the_server_listens_on_it() {
+fn ipv4_is_preferred_and_ipv6_needs_a_listener_on_ipv6() {
     let v6 = ["eth0", "2001:db8::5"];
     let both = machine(None, &[["eth0", "fe80::1"], v6, LAN]);
     let one = machine(None, &[["lo", "::1"], ["eth0", "fe80::1"], v6]);
@@ -158,14 +158,14 @@ fn ipv6_comes_after_ipv4_and_only_where_the_server_listens_on_it() {
         assert_eq!(published(&advertise, &one), "[2001:db8::5]:80");
         assert_eq!(advertise.address_on(&both, V4.into()).unwrap().as_str(), "10.0.0.5:80");
         let message = refusal(advertise.address_on(&one, V4.into()));
-        assert!(message.contains("listen for IPv6, too"), "{message}");
+        assert!(message.contains("listen on IPv6 too"), "{message}");
     }
     let picked = advertise("[::]:80").with_cidr("2001:db8::/32").unwrap();
     assert_eq!(published(&picked, &both), "[2001:db8::5]:80");
 }
 
 #[test]
-fn an_interface_and_a_network_choose_among_all_addresses() {
+fn interface_and_cidr_select_among_all_addresses() {
     let wan = ["eth1", "192.168.1.5"];
     let bridge = ["docker0", "172.17.0.1"];
     let machine = machine(Some("10.9.9.9"), &[["lo", "127.0.0.1"], LAN, wan, bridge]);
@@ -182,12 +182,12 @@ fn an_interface_and_a_network_choose_among_all_addresses() {
     assert!(message.contains("interface=`eth0`, cidr=`192.168.0.0/16`"), "{message}");
     let message =
         refusal(advertise("10.0.0.5:80").with_interface("eth1").address_on(&machine, BOTH.into()));
-    assert!(message.contains("listens on all it has"), "{message}");
+    assert!(message.contains("listens on all interfaces"), "{message}");
     refusal(any.with_cidr("10.0.0.0/33"));
 }
 
 #[test]
-fn a_configured_address_wins() {
+fn a_configured_address_overrides_everything_else() {
     let machine = machine(Some("10.9.9.9"), &[LAN]);
     for (stated, expected) in [
         ("user.example.com:443", "user.example.com:443"),
@@ -236,10 +236,10 @@ fn an_undialable_address_is_not_published() {
     assert!(message.contains("`POD_IP`"), "{message}");
 }
 
-/// What servers of go-zero published in network namespaces, and what was published there here: `cargo xtask go-zero`
-/// does it again. Where they differ, nobody can dial what go-zero publishes, or it is not of this machine's network.
+/// The file holds recorded addresses that go-zero and this crate published in network namespaces; `cargo xtask go-zero`
+/// records them again. They may differ only where others cannot dial go-zero's address, or only a bridge has it.
 #[test]
-fn what_is_published_is_what_go_zero_publishes_unless_nobody_could_dial_it() {
+fn published_addresses_match_go_zero_unless_its_address_cannot_be_dialled() {
     let machines: serde_json::Value = serde_json::from_str(include_str!("published.json")).unwrap();
     let text = |value: &serde_json::Value, field: &str| value[field].as_str().map(str::to_owned);
     for described in machines.as_array().unwrap() {
@@ -277,7 +277,7 @@ fn what_is_published_is_what_go_zero_publishes_unless_nobody_could_dial_it() {
 }
 
 #[test]
-fn a_machine_has_a_loopback() {
+fn reading_the_machine_finds_its_loopback_interface() {
     let addresses = Machine::read().unwrap().addresses;
     let is_loopback = |address: &InterfaceAddress| address.ip.is_loopback() && address.loopback;
     assert!(addresses.iter().any(is_loopback), "{addresses:?}");

@@ -1,4 +1,4 @@
-//! A client that is being prepared.
+//! The builder of a client.
 
 use super::Client;
 use crate::Result;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// A connection that is being prepared: see [`Client::builder`].
+/// A builder of a [`Client`]: see [`Client::builder`].
 ///
 /// ```
 /// use service_registry::Client;
@@ -38,25 +38,25 @@ pub struct ClientBuilder {
     runtime: Option<Handle>,
 }
 
-/// Connects to the registry that `url` names. It is [`Client::builder`] without more.
+/// Connects to the registry that `url` names: the same as `Client::builder(url).connect()`.
 ///
-/// `mem://name` is one registry for all of this process that name it; `mem://` is a new one.
+/// All clients of `mem://name` in a process share one registry; each `mem://` is a new, private one.
 ///
 /// # Errors
 ///
-/// `Invalid` if `url` is no URL, a part of it is wrong, or its store is not built in (the error names the
-/// feature to add). `Unavailable` if the store does not answer, `Denied` if it refuses the credentials.
+/// `Invalid` if `url` or a part of it is malformed, or its store is not built in (the error names the feature to add).
+/// `Unavailable` if the store does not answer, `Denied` if it refuses the credentials.
 pub async fn connect(url: &str) -> Result<Client> {
     Client::builder(url).connect().await
 }
 
 impl Client {
-    /// Prepares a connection to the registry that `url` names.
+    /// Returns a builder of a client for the registry that `url` names.
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder::new(url.parse())
     }
 
-    /// Prepares a connection to the registry that `target` names.
+    /// Returns a builder of a client for the registry that `target` names.
     pub fn builder_for(target: Target) -> ClientBuilder {
         ClientBuilder::new(Ok(target))
     }
@@ -74,44 +74,44 @@ impl ClientBuilder {
         }
     }
 
-    /// Sets the default ttl of registrations and views, 100 ms to a day: as the option `ttl` of the URL, and before it. 10 s
-    /// unless set.
+    /// Sets the default ttl of registrations and views: 100 ms to a day. It overrides the option `ttl` of the URL. The
+    /// default is 10 s if neither is set.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// Sets the namespace: services of one are not seen in another. It is the path of `etcd://` and the option `prefix` of
-    /// `redis://`, and refused beside another one in the URL.
+    /// Sets the namespace: a service in one namespace is not visible in another. It is the path of an `etcd://` URL and
+    /// the option `prefix` of a `redis://` URL. Connecting fails if the URL states a different one.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.options = self.options.with_namespace(namespace);
         self
     }
 
-    /// Adds the connector of a store of others. For a scheme that is there already, it takes its place.
+    /// Adds a connector for another store. It replaces an earlier connector of the same scheme.
     pub fn connector(mut self, connector: impl Connector) -> Self {
         self.connectors.push(Arc::new(connector));
         self
     }
 
-    /// Sets the folder for snapshot files, which views show while the store has not answered yet: see
-    /// [`DiscoveryOptions::snapshots`]. None unless set.
+    /// Sets the folder of snapshot files. A view shows its snapshot file until the store answers: see
+    /// [`DiscoveryOptions::snapshots`]. There are none unless set.
     pub fn snapshots(mut self, folder: impl Into<PathBuf>) -> Self {
         self.discovery = self.discovery.with_snapshots(folder);
         self
     }
 
-    /// Sets the runtime that the tasks of views run on: the present one unless set.
+    /// Sets the runtime for the tasks of registrations and views. The default is the runtime that connects.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
     }
 
-    /// Connects, and makes a request to see that the store answers.
+    /// Connects, and sends a request to check that the store answers.
     ///
     /// # Errors
     ///
-    /// As [`connect`].
+    /// Those of [`connect`].
     ///
     /// # Panics
     ///
@@ -122,13 +122,13 @@ impl ClientBuilder {
         Ok(self.client(&target, &connected))
     }
 
-    /// Returns a client without a request: its first registration or view connects.
+    /// Returns a client without sending a request; its first registration or view connects.
     ///
-    /// So a process starts while its store is down: a registration that starts
-    /// [in the background](crate::RegistrationOptions::in_background) registers once the store answers, and a view shows what
-    /// a [snapshot file](Self::snapshots) says until then. What [`connect`](Self::connect) checks of the store (the credentials,
-    /// Redis' eviction policy) is checked at the first contact: an error is the status of each view and registration until it is
-    /// corrected, and is logged once.
+    /// A process can thus start while its store is down. A registration that starts
+    /// [in the background](crate::RegistrationOptions::in_background) registers once the store answers; until then a view
+    /// shows its [snapshot file](Self::snapshots). The checks of [`connect`](Self::connect) (credentials, Redis' eviction
+    /// policy) run at the first contact. If one fails, the error is logged once and is the status of each view and
+    /// registration until it is corrected.
     ///
     /// ```
     /// use service_registry::{Client, Instance, RegistrationOptions};
@@ -142,14 +142,14 @@ impl ClientBuilder {
     /// let registration = client.register_with(instance, options).await?; // returns at once
     ///
     /// let users = client.discover("user.rpc")?;
-    /// users.ready(Duration::from_secs(5)).await?; // `Denied` and `Invalid` at once, if the store says so
+    /// users.ready(Duration::from_secs(5)).await?; // fails at once if the store answers `Denied` or `Invalid`
     /// # registration.stop().await
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// `Invalid` if the URL is none, a part of it is wrong, or its store is not built in (the error names the feature to
+    /// `Invalid` if the URL or a part of it is malformed, or its store is not built in (the error names the feature to
     /// add); `Unsupported` if the connector of another store has no lazy connections.
     ///
     /// # Panics
@@ -176,7 +176,7 @@ impl ClientBuilder {
     }
 }
 
-/// Returns whether other machines use the store, as far as its URL says so.
+/// Returns whether other machines can use the store, judged by its URL.
 fn is_remote(target: &Target) -> bool {
     let is_local =
         |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());

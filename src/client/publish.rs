@@ -4,7 +4,7 @@ use crate::advertise::Advertise;
 use crate::{Instance, Result};
 use std::net::SocketAddr;
 
-/// Returns `instance` with an address that others can dial: one of this machine, if its own is unspecified.
+/// Returns `instance` with an address that others can dial: if its own is unspecified, with one of this machine.
 pub(super) fn publishable(instance: Instance, is_remote: bool) -> Result<Instance> {
     let Ok(bound) = instance.address().as_str().parse::<SocketAddr>() else { return Ok(instance) };
     if bound.ip().is_unspecified() {
@@ -15,7 +15,7 @@ pub(super) fn publishable(instance: Instance, is_remote: bool) -> Result<Instanc
         let (service, id, address) = (instance.service(), instance.id(), instance.address());
         tracing::warn!(
             %service, %id, %address,
-            "an instance is registered at a loopback address in a remote store: no other machine can call it"
+            "an instance is registered in a remote store at a loopback address, which no other machine can call"
         );
     }
     Ok(instance)

@@ -1,15 +1,15 @@
-//! From a target to a channel.
+//! Channels to a target in text form.
 
 use crate::store::{Discovery, DiscoveryOptions, Registry};
 use crate::{Result, ServiceName, connectors};
 use registry_tonic::{Channel, ChannelOptions, ChannelTarget};
 use std::sync::Arc;
 
-/// Connects a channel to what `target` names, with a connection of its own to the registry: a
-/// [`ChannelTarget`], as go-zero's configurations have it. Several services of one registry are better called through
-/// [`channel`](super::channel), which shares a client's connection.
+/// Connects a channel to a [`ChannelTarget`], such as one from a go-zero configuration.
 ///
-/// It waits for the registry, and not for an endpoint: for that a call waits by itself.
+/// The channel opens its own connection to the registry. To call several services of one registry, prefer
+/// [`channel`](super::channel), which shares a client's connection. The function waits for the registry but not for an
+/// endpoint; a call waits for an endpoint itself.
 ///
 /// ```
 /// use service_registry::grpc::{ChannelOptions, connect_channel};
@@ -40,7 +40,7 @@ pub async fn connect_channel(target: &ChannelTarget, options: ChannelOptions) ->
     }
 }
 
-/// Returns a channel to what `target` names, without a request. A call waits for the registry as it waits for an endpoint,
+/// Returns a channel to `target` without sending a request. A call waits for the registry as it waits for an endpoint,
 /// and fails at once if the registry refuses the credentials or the configuration.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The instances of a view as a stream of tower's.
+//! The instances of a view as a tower `Discover` stream.
 
 use crate::store::LeaseId;
 use crate::{Address, Instance, InstanceId, View};
@@ -7,12 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use tower::discover::Change;
 
-/// Returns the available instances of `view` as a stream that [`tower::balance`] and others take as a
-/// [`Discover`](tower::discover::Discover). `make` makes the service of an instance. It ends when the view's runtime is shut
-/// down.
+/// Returns the available instances of `view` as a [`Discover`](tower::discover::Discover), as [`tower::balance`] takes it.
+/// `make` creates the tower service for an instance. The stream ends when the view's runtime is shut down.
 ///
-/// An instance that moves or restarts is inserted again; other changes, such as one of its weight, are not reported, since
-/// they would cost a connection.
+/// An instance is inserted again when its address or its lease changes. Other changes, such as a new weight, are not
+/// reported, since each insert costs a new connection.
 ///
 /// ```
 /// use futures_util::StreamExt;
@@ -51,7 +50,7 @@ pub fn discover<S>(
 struct Discovery<S, M> {
     view: View,
     make: M,
-    /// What a service was made of, by id.
+    /// The address and lease that each service was made for, by instance id.
     inserted: BTreeMap<InstanceId, (Address, Option<LeaseId>)>,
     pending: VecDeque<Change<InstanceId, S>>,
     is_new: bool,
@@ -71,7 +70,7 @@ impl<S, M: FnMut(&Instance) -> S> Discovery<S, M> {
         }
     }
 
-    /// Finds out what has changed since the last time.
+    /// Queues the changes since the last call.
     fn compare(&mut self) {
         let state = self.view.state();
         let records = state.records().iter();

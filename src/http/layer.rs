@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
-/// A layer that sends each request to an instance of a service, by putting its address into the URI.
+/// A layer that picks an instance for each request and writes its address into the URI.
 ///
-/// The scheme of the URI stays, `http` if it has none; its host and port are replaced. The answer's head is the outcome: 502,
-/// 503, 504 and errors count against the instance. It repeats no request. A future that is dropped counts as in [`Pick::observe`](crate::Pick::observe).
+/// It replaces the host and port of the URI and keeps the scheme, which is `http` if there is none. The response status
+/// decides the outcome: 502, 503, 504 and errors count against the instance. The layer retries nothing. A dropped future
+/// counts as in [`Pick::observe`](crate::Pick::observe).
 ///
-/// [`PickOptions`] in the extensions of a request say what is not picked, so that a retry goes elsewhere. The extensions of
-/// an answer hold the [`Instance`] that gave it, and the [error](CallError) of a call names the instance that was called.
+/// Put [`PickOptions`] into the extensions of a request to control its pick, such as to exclude the instances that a retry
+/// has already tried. The extensions of a response hold the [`Instance`] that answered. The [error](CallError) of a failed
+/// call names the instance that was called.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -58,7 +60,7 @@ impl BalanceLayer {
         Self { view, classify: Arc::new(classify_status) }
     }
 
-    /// Sets what the status of an answer says of its instance: [`classify_status`] unless set.
+    /// Sets how a response status is classified. The default is [`classify_status`].
     ///
     /// ```
     /// use service_registry::balance::{Failure, Outcome};
@@ -119,7 +121,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The one that is ready makes the call.
+        // Only the service that was polled ready may make the call, so the clone takes its place.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let options = request.extensions_mut().remove::<PickOptions>().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What others are told of a server, from ready to gone.
+//! The registration of a server, from ready to withdrawn.
 
 use super::{HealthCheck, HealthReporter, ServeError};
 use crate::store::BoxError;
@@ -24,19 +24,19 @@ pub(super) struct Announcement {
     pub(super) drain: Duration,
 }
 
-/// Whether an instance goes, and how. It may be raised: to go faster, never to stay.
+/// How an instance exits. The value only increases: an exit can be sped up but not cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Exit {
-    /// It stays.
+    /// It stays registered.
     Stay,
-    /// Callers are told first, and have time to turn away.
+    /// It is announced as draining before it is withdrawn.
     Drain,
-    /// There is no server any more.
+    /// It is withdrawn at once: the server is gone.
     Now,
 }
 
 impl Announcement {
-    /// Registers the instance once it is ready, and withdraws it when it is to exit.
+    /// Registers the instance once `ready` completes, and withdraws it when `exit` asks for it.
     pub(super) async fn run<E>(
         self,
         ready: impl Future<Output = Result<(), BoxError>>,
@@ -44,7 +44,7 @@ impl Announcement {
     ) -> Result<(), ServeError<E>> {
         tokio::select! {
             biased;
-            _ = requested(&mut exit, Exit::Drain) => return Ok(()), // nobody is listed
+            _ = requested(&mut exit, Exit::Drain) => return Ok(()), // not registered yet
             ready = ready => ready.map_err(ServeError::NotReady)?,
         }
         let Self { client, instance, options, health, updates, check, drain } = self;
@@ -53,7 +53,7 @@ impl Announcement {
         let registration = tokio::select! {
             biased;
             started = &mut start => started.map_err(ServeError::NotRegistered)?,
-            // What is under way may arrive yet: it is waited for, and then withdrawn.
+            // The register request in flight may still reach the store, so its result is awaited and then withdrawn.
             _ = requested(&mut exit, Exit::Drain) => match timeout(limit, start).await {
                 Ok(Ok(registration)) => return withdrawn(registration.stop().await),
                 Ok(Err(_)) => return Ok(()),
@@ -86,13 +86,12 @@ impl Announcement {
     }
 }
 
-/// Waits until it is to exit in this way or faster. If nobody can say so any more, there is no
-/// server either.
+/// Waits until the exit is at least `to`. A closed channel counts as `Now`: the server is gone.
 async fn requested(exit: &mut watch::Receiver<Exit>, to: Exit) -> Exit {
     exit.wait_for(|now| *now >= to).await.map_or(Exit::Now, |now| *now)
 }
 
-/// The instance as its owner wants it, which is registered as draining while it is not healthy.
+/// The instance as its owner wants it. It is registered as draining while the server is not healthy.
 struct Wanted<'a> {
     client: &'a Client,
     registration: &'a Registration,
@@ -101,7 +100,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// Registers what the owner and the check of the health make of the instance, for ever.
+    /// Publishes every update of the owner and every change of health. Never returns.
     async fn follow(
         mut self,
         updates: Option<watch::Receiver<Instance>>,
@@ -109,7 +108,7 @@ impl<'a> Wanted<'a> {
         health: &HealthReporter,
     ) -> Infallible {
         let mut updates = updates.unwrap_or_else(|| watch::channel(self.instance.clone()).1);
-        // An update takes as long as the store is away: what comes meanwhile replaces it.
+        // A pending update lasts as long as a store outage; a newer one replaces it.
         let mut publishing: BoxFuture<'_, Result<(), Error>> = pending().boxed();
         let mut health_changed =
             pin!(OptionFuture::from(check.as_ref().map(|it| it.changed(true))));
@@ -125,7 +124,7 @@ impl<'a> Wanted<'a> {
                 instance = next(&mut updates) => match self.client.publishable(instance) {
                     Ok(instance) => self.instance = instance,
                     Err(error) => {
-                        refused(&error); // what was registered before stays, as if it had not come
+                        refused(&error); // keeps the last valid instance registered
                         continue;
                     }
                 },
@@ -155,7 +154,7 @@ fn refused(error: &Error) {
     tracing::warn!(error = %error.chain(), "an update of a registered server was refused");
 }
 
-/// Waits for the next instance, for ever if there is none.
+/// Waits for the next instance; forever if the sender is gone.
 async fn next(updates: &mut watch::Receiver<Instance>) -> Instance {
     match updates.changed().await {
         Ok(()) => updates.borrow_and_update().clone(),
@@ -169,6 +168,6 @@ fn withdrawn<E>(outcome: Result<(), Error>) -> Result<(), ServeError<E>> {
 
 fn timed_out(limit: Duration) -> Error {
     let message =
-        format!("the registration in flight did not complete in time, within=`{limit:?}`");
+        format!("the registration in flight did not complete in time, timeout=`{limit:?}`");
     Error::new(ErrorKind::Unavailable, message)
 }

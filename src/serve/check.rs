@@ -1,4 +1,4 @@
-//! A service's own view of its health.
+//! Health checks of a server by itself.
 
 use futures_util::future::BoxFuture;
 use std::fmt;
@@ -8,12 +8,14 @@ use tokio::time::{sleep, timeout};
 /// The shortest time between two checks.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A check of a service's own health, which goes on for as long as it serves: whether it still makes progress, or its disk
-/// is full, for example. A check of what all instances share, such as a database, takes out all of them at once, and leaves their
-/// callers with none.
+/// A periodic check of a server's own health, such as whether it makes progress or its disk is full.
 ///
-/// After [`failures`](Self::with_failures) in a row the instance is registered as draining, so that callers turn away, and the
-/// gRPC health is `NOT_SERVING`. After one success it is available again. The server itself goes on.
+/// Do not check something that all instances share, such as a database: its failure would make all instances unavailable
+/// at once.
+///
+/// After as many consecutive failures as [`with_failures`](Self::with_failures) sets, the instance is registered as
+/// draining, so that callers use others, and its [health](super::ServeOptions::health) is `NOT_SERVING`. One success makes
+/// it available again. The server itself keeps running.
 ///
 /// ```
 /// use service_registry::serve::{HealthCheck, ServeOptions};
@@ -33,7 +35,7 @@ pub struct HealthCheck {
 type Check = dyn Fn() -> BoxFuture<'static, bool> + Send + Sync;
 
 impl HealthCheck {
-    /// Calls `check` every 5 s. It fails if it returns `false`, or takes more than 5 s.
+    /// Returns a health check that calls `check` every 5 s. A check fails if it returns `false` or takes more than 5 s.
     pub fn new<F>(check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = bool> + Send + 'static,
@@ -47,21 +49,21 @@ impl HealthCheck {
         }
     }
 
-    /// Sets the time from the end of one check to the beginning of the next.
+    /// Sets the time from the end of one check to the start of the next. The default is 5 s.
     #[must_use]
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// Sets how long a check may take.
+    /// Sets how long a check may take before it counts as failed. The default is 5 s.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets how many failures in a row take the instance out: 3 unless set. 0 counts as 1.
+    /// Sets how many consecutive failures make the instance draining. The default is 3; 0 counts as 1.
     #[must_use]
     pub fn with_failures(mut self, failures: u32) -> Self {
         self.failures = failures.max(1);

@@ -1,4 +1,4 @@
-//! An accepted connection.
+//! An accepted connection whose requests get a valid `:authority`.
 
 mod block;
 #[cfg(any(test, fuzzing))]
@@ -18,67 +18,68 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a client may take to complete its preface, or the frames of a header block.
-/// hyper gives the headers of an HTTP/1.1 request as long.
+/// How long a client may take to complete its preface or the frames of a header block. hyper has the same limit for the
+/// headers of an HTTP/1.1 request.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// An accepted connection whose client may send any `:authority`.
+/// An accepted connection that repairs invalid `:authority` headers.
 ///
-/// The `h2` crate, below tonic and axum, resets a stream whose `:authority` is not one by RFC 3986, and
-/// gRPC clients in Go send such: the hosts of their target with a comma between, or a path in which
-/// `/` is escaped. In HTTP/2 requests that are read from here every `:authority` is valid: in one that is refused
-/// each byte but letters, digits, `-._~!$&'()*+,;=` is replaced by `-`. A valid one passes unchanged,
-/// as does everything else: HTTP/1.1, TLS, whatever is malformed, and what is written.
+/// The `h2` crate, below tonic and axum, resets a stream whose `:authority` is invalid by RFC 3986. gRPC clients in Go
+/// send such values: the hosts of their target joined by commas, or a path with an escaped `/`. In HTTP/2 requests that
+/// are read through this type, each byte of an invalid `:authority` other than letters, digits and `-._~!$&'()*+,;=` is
+/// replaced by `-`. Everything else passes unchanged: valid values, HTTP/1.1, TLS, malformed input, and all writes.
 ///
-/// For TLS it stands above the TLS stream: `Connection::new(tls_acceptor.accept(stream).await?)`.
-/// tonic's own `tls_config` decrypts above it, where nothing is repaired.
+/// With TLS, wrap the decrypted stream: `Connection::new(tls_acceptor.accept(stream).await?)`. tonic's own `tls_config`
+/// decrypts above this type, so nothing is repaired there.
 ///
-/// Two are not repaired: an empty `:authority`, and one whose name is an index of
-/// HPACK's dynamic table, which no known client sends. A header block of more than 64 KiB passes as it is.
+/// Two kinds of `:authority` are not repaired: an empty one, and one whose name is an index into HPACK's dynamic table,
+/// which no known client sends. A header block of more than 64 KiB passes unchanged.
 ///
 /// # Errors
 ///
-/// A read fails with `TimedOut` if a client takes longer than 30 s to complete the preface that
-/// it began, or a header block. At most those 64 KiB of it are held. All other deadlines are the server's.
+/// A read fails with `TimedOut` if a client takes longer than 30 s to complete its preface or a header block. At most
+/// 64 KiB of a header block and one read are buffered. All other deadlines are up to the server.
 ///
 /// # Panics
 ///
-/// Where a client may have to be waited for outside of a tokio runtime with time.
+/// A read outside of a tokio runtime with time panics if it must wait for the rest of a preface or a header block.
 #[derive(Debug)]
 pub struct Connection<T> {
     io: T,
     repair: Repair,
-    /// What was read and did not fit, and then what is not complete.
+    /// Bytes that did not fit the reader's buffer, followed by an incomplete frame or header block.
     held: Vec<u8>,
-    /// So many bytes of that are for the server.
+    /// The number of bytes at the front of `held` that the reader may take.
     ready: usize,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Connection<T> {
-    /// Wraps a connection from which nothing was read yet.
+    /// Wraps a connection from which nothing has been read yet.
     pub fn new(io: T) -> Self {
         Self { io, repair: Repair::new(), held: Vec::new(), ready: 0, deadline: None }
     }
 
-    /// What is wrapped. Nothing may be read from it.
+    /// Returns the wrapped connection. Do not read from it.
     pub fn get_ref(&self) -> &T {
         &self.io
     }
 
-    /// What is wrapped. Nothing may be read from it.
+    /// Returns the wrapped connection. Do not read from it.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.io
     }
 
-    /// Waits for more, as long as a client may take.
+    /// Waits for more bytes, up to the deadline if a preface or a header block is incomplete.
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.held.is_empty() && !self.repair.is_in_preface() {
             return Poll::Pending;
         }
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(LIMIT)));
         ready!(deadline.as_mut().poll(cx));
-        let message = format!("a header block did not arrive in time, within=`{LIMIT:?}`");
+        let message = format!(
+            "the client did not complete its preface or a header block in time, timeout=`{LIMIT:?}`"
+        );
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 }
@@ -101,7 +102,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
             read?;
             let read = &mut buf.filled_mut()[before..];
             if read.is_empty() {
-                this.ready = this.held.len(); // it ends in a frame
+                this.ready = this.held.len(); // the stream ended within a frame: pass it as it is
                 break;
             }
             let ready = if this.held.is_empty() {
@@ -129,7 +130,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         this.held.drain(..next);
         this.ready -= next;
         if this.held.is_empty() {
-            this.held = Vec::new(); // most connections never need it again
+            this.held = Vec::new(); // frees the memory: most connections never need the buffer again
         }
         Poll::Ready(Ok(()))
     }
@@ -165,7 +166,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     }
 }
 
-/// tonic's handlers see the same of the connection, such as its remote address.
+/// Passes on the connection info, such as the remote address, to tonic's handlers.
 #[cfg(feature = "grpc")]
 impl<T: tonic::transport::server::Connected> tonic::transport::server::Connected for Connection<T> {
     type ConnectInfo = T::ConnectInfo;

@@ -1,17 +1,17 @@
-//! Who is told whether a server serves.
+//! The reporter of a server's health.
 
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::future::ready;
 
-/// Reports whether a server serves: to a gRPC health service, or to an endpoint for readiness.
+/// A reporter of whether a server serves, for a gRPC health service or a readiness endpoint.
 pub struct HealthReporter(Box<Report>);
 
 type Report = dyn Fn(bool) -> BoxFuture<'static, ()> + Send + Sync;
 
 impl HealthReporter {
-    /// Calls `report` with `true` once the instance is registered, and with `false` before that and
-    /// when it leaves. The server goes on when the future is ready.
+    /// Returns a reporter that calls `report` with `false` at the start, with `true` once the instance is registered, and
+    /// with `false` again when it drains. `serve` waits for the returned future before it continues.
     pub fn new<F>(report: impl Fn(bool) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -24,14 +24,14 @@ impl HealthReporter {
     }
 }
 
-/// Reports to nobody.
+/// Reports nothing.
 impl Default for HealthReporter {
     fn default() -> Self {
         Self::new(|_| ready(()))
     }
 }
 
-/// A gRPC health service in step with the registration.
+/// Sets the state of a gRPC health service.
 #[cfg(feature = "grpc")]
 impl From<crate::grpc::Health> for HealthReporter {
     fn from(health: crate::grpc::Health) -> Self {

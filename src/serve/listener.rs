@@ -1,4 +1,4 @@
-//! Accepting connections.
+//! The listener of a server.
 
 use super::Connection;
 use futures_util::Stream;
@@ -11,21 +11,21 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
-/// How long it waits if the system cannot accept, since it has no more files, say. As long as axum waits.
+/// How long `accept` waits after an error such as too many open files. axum waits equally long.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A TCP listener as a server needs it. [`serve`](super::serve) hands it out; any other server makes it
-/// from its own `TcpListener`, with `From`.
+/// A TCP listener with the defaults that a server needs. [`serve`](super::serve) passes one to the server; for any other
+/// server convert a `TcpListener` with `From`.
 ///
-/// * Accepted connections have `TCP_NODELAY`. tonic and axum leave it off, and then a response may wait until the
-///   caller acknowledges the previous one: the p99 of callers in Go was 41 ms instead of 6 ms.
-/// * Clients may send any `:authority`: [`Connection`].
-/// * An error of `accept` ends nothing. It is logged, and waits for a second unless it concerns one
-///   connection only.
+/// * Accepted connections have `TCP_NODELAY` set. tonic and axum do not set it, so a response may wait until the caller
+///   acknowledges the previous one: the p99 latency of Go callers was 41 ms instead of 6 ms.
+/// * Clients may send any `:authority`: see [`Connection`].
+/// * An `accept` error is logged and does not stop the listener. It pauses for 1 s unless the error concerns a single
+///   connection.
 ///
-/// It is a [`Stream`] for tonic's `serve_with_incoming`, and with the feature `axum` a listener for
-/// `axum::serve`. Handlers of tonic see the remote address as with tonic's own listener. For handlers of axum
-/// a type of yours implements axum's `Connected<IncomingStream<'_, Listener>>`.
+/// It is a [`Stream`] for tonic's `serve_with_incoming`, and with the feature `axum` a listener for `axum::serve`. tonic
+/// handlers see the remote address as with tonic's own listener. For axum handlers, implement axum's
+/// `Connected<IncomingStream<'_, Listener>>` on a type of your own.
 #[derive(Debug)]
 pub struct Listener {
     inner: TcpListener,
@@ -33,12 +33,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The address that it listens on.
+    /// Returns the local address of the listener.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
     }
 
-    /// Accepts the next connection. If this future is dropped, none is lost.
+    /// Accepts the next connection. Cancel-safe: dropping the future loses no connection.
     pub async fn accept(&mut self) -> (Connection<TcpStream>, SocketAddr) {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
@@ -52,7 +52,7 @@ impl Listener {
             match ready!(self.inner.poll_accept(cx)) {
                 Ok((stream, address)) => {
                     if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "TCP_NODELAY cannot be set"); // the client may be gone
+                        tracing::debug!(%error, "cannot set TCP_NODELAY"); // the client may be gone
                     }
                     return Poll::Ready((Connection::new(stream), address));
                 }
@@ -60,14 +60,14 @@ impl Listener {
                     tracing::debug!(%error, "a connection ended before it was accepted");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "no connection can be accepted");
+                    tracing::warn!(%error, "cannot accept connections: retrying after a pause");
                     self.pause = Some(Box::pin(sleep(PAUSE)));
                 }
             }
         }
     }
 
-    /// The listener inside, for a server that accepts by itself.
+    /// Returns the inner `TcpListener`, for a server that accepts connections itself.
     pub fn into_inner(self) -> TcpListener {
         self.inner
     }
@@ -79,7 +79,7 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// The accepted connections. It yields no error, and has no end.
+/// The accepted connections: the stream yields no errors and never ends.
 impl Stream for Listener {
     type Item = io::Result<Connection<TcpStream>>;
 
@@ -102,7 +102,7 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-/// Whether the next connection can be accepted at once.
+/// Returns whether the error concerns a single connection, so that the next one can be accepted at once.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

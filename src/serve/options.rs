@@ -1,4 +1,4 @@
-//! How a server is announced, and what can go wrong.
+//! The options and errors of `serve`.
 
 use super::{HealthCheck, HealthReporter};
 use crate::store::BoxError;
@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How a server is announced, and how it ends.
+/// Options of [`serve`](super::serve).
 ///
 /// ```
 /// use service_registry::serve::ServeOptions;
@@ -19,57 +19,56 @@ use tokio::sync::watch;
 /// ```
 #[non_exhaustive]
 pub struct ServeOptions {
-    /// How its instance is registered. With [`Start::Within`](crate::store::Start::Within), the
-    /// default, a store that does not answer in time is an error, and the server is shut down. With
-    /// [`Start::InBackground`](crate::store::Start::InBackground) it counts as registered at once.
+    /// The options of the registration. By default ([`Start::Within`](crate::store::Start::Within)), a store that does not
+    /// answer in time is an error, and the server is shut down. With
+    /// [`Start::InBackground`](crate::store::Start::InBackground) the server counts as registered at once.
     pub registration: RegistrationOptions,
-    /// Where the server reports whether it serves, such as a gRPC health service: nowhere unless set.
+    /// The reporter of whether the server serves, such as a gRPC health service. None unless set.
     pub health: HealthReporter,
-    /// What else to wait for before the instance is registered, such as a warm cache: nothing
-    /// unless set. The server runs meanwhile. An error of it ends all.
+    /// A future to wait for before the instance is registered, such as a cache that fills. The server already runs
+    /// meanwhile. An error shuts it down. None unless set.
     pub ready: Option<BoxFuture<'static, Result<(), BoxError>>>,
-    /// How long that may take: 30 s unless set.
+    /// How long [`ready`](Self::ready) may take. The default is 30 s.
     pub ready_timeout: Duration,
-    /// The instance whenever it changes: its weight, its metadata. None unless set. What the store
-    /// refuses is logged, and what was registered before stays.
+    /// New values of the instance, such as another weight or other metadata. If the store refuses one, the refusal is
+    /// logged and the previous value stays registered. None unless set.
     pub updates: Option<watch::Receiver<Instance>>,
-    /// A check of the service's own health. None unless set.
+    /// A periodic check of the server's own health. None unless set.
     pub check: Option<HealthCheck>,
-    /// How long the instance is announced as draining before it is withdrawn: 1 s unless set.
+    /// How long the instance is announced as draining before it is withdrawn. The default is 1 s.
     ///
-    /// Shorter than callers need to hear of it, and some still call when the server is gone;
-    /// longer, and every deployment takes that long.
+    /// It must exceed the time that a change takes to reach the callers; otherwise some still call a server that is gone.
+    /// Every deployment takes longer by this time.
     pub drain: Duration,
-    /// How long the server has for requests under way, once it is told to shut down: 5 s unless
-    /// set.
+    /// How long the server has for requests in flight once it is told to shut down. The default is 5 s.
     ///
-    /// After that its future is dropped. Connections that it gave to tasks of their own, as tonic
-    /// and axum do, are cut when the runtime ends.
+    /// After that, its future is dropped. Connections that run in tasks of their own, as with tonic and axum, are cut when
+    /// the runtime ends.
     pub grace: Duration,
-    /// What ends it beside the signals: nothing unless set.
+    /// A future that shuts the server down, in addition to the signals. None unless set.
     pub shutdown: Option<BoxFuture<'static, ()>>,
-    /// Whether SIGTERM and SIGINT end it. `true` unless set.
+    /// Whether SIGTERM and SIGINT shut the server down. The default is `true`.
     ///
-    /// Once heard, they do not end the process by themselves any more: it ends when `main` does.
+    /// The signals then no longer end the process by themselves: it ends when `main` returns.
     pub signals: bool,
 }
 
 impl ServeOptions {
-    /// Sets how the instance is registered.
+    /// Sets the options of the registration.
     #[must_use]
     pub fn with_registration(mut self, registration: RegistrationOptions) -> Self {
         self.registration = registration;
         self
     }
 
-    /// Sets where the server reports whether it serves.
+    /// Sets the reporter of whether the server serves.
     #[must_use]
     pub fn with_health(mut self, health: impl Into<HealthReporter>) -> Self {
         self.health = health.into();
         self
     }
 
-    /// Sets what else to wait for before the instance is registered.
+    /// Sets a future to wait for before the instance is registered.
     #[must_use]
     pub fn with_ready<F>(mut self, ready: F) -> Self
     where
@@ -79,22 +78,22 @@ impl ServeOptions {
         self
     }
 
-    /// Sets how long it may take until the server is ready.
+    /// Sets how long [`ready`](Self::ready) may take.
     #[must_use]
     pub fn with_ready_timeout(mut self, timeout: Duration) -> Self {
         self.ready_timeout = timeout;
         self
     }
 
-    /// Sets where the instance comes from whenever it changes.
+    /// Sets the channel of [new values](Self::updates) of the instance.
     #[must_use]
     pub fn with_updates(mut self, updates: watch::Receiver<Instance>) -> Self {
         self.updates = Some(updates);
         self
     }
 
-    /// Sets a check of the service's own health, which goes on for as long as it serves: while it fails, the instance is
-    /// registered as draining. See [`HealthCheck`].
+    /// Sets a periodic check of the server's own health. While it fails, the instance is registered as draining: see
+    /// [`HealthCheck`].
     #[must_use]
     pub fn with_check(mut self, check: HealthCheck) -> Self {
         self.check = Some(check);
@@ -108,21 +107,21 @@ impl ServeOptions {
         self
     }
 
-    /// Sets how long the server has for [requests under way](Self::grace).
+    /// Sets how long the server has for [requests in flight](Self::grace).
     #[must_use]
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Sets what ends the server beside the signals.
+    /// Sets a future that shuts the server down, in addition to the signals.
     #[must_use]
     pub fn with_shutdown(mut self, shutdown: impl Future<Output = ()> + Send + 'static) -> Self {
         self.shutdown = Some(Box::pin(shutdown));
         self
     }
 
-    /// Sets whether SIGTERM and SIGINT end the server.
+    /// Sets whether SIGTERM and SIGINT shut the server down.
     #[must_use]
     pub fn with_signals(mut self, signals: bool) -> Self {
         self.signals = signals;
@@ -160,15 +159,15 @@ impl fmt::Debug for ServeOptions {
     }
 }
 
-/// What went wrong with a server, or with its registration. `E` is the server's own error.
+/// An error of a server or of its registration. `E` is the server's own error type.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError<E> {
-    /// The signals cannot be heard. Nothing was done.
+    /// The signal handlers cannot be installed. The server was not started.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
-    /// It did not become ready, or not in time. It was never registered.
-    #[error("the server is not ready")]
+    /// [`ready`](ServeOptions::ready) failed or took too long. The server was never registered.
+    #[error("the server did not become ready")]
     NotReady(#[source] BoxError),
     /// The store refused the instance, or did not answer in time.
     #[error("the server cannot be registered")]
@@ -179,10 +178,10 @@ pub enum ServeError<E> {
     /// The withdrawal failed: the instance may be listed until its ttl has passed.
     #[error("the server may be listed until its ttl has passed")]
     NotWithdrawn(#[source] Error),
-    /// Requests were still in flight when the grace was over.
-    #[error("requests in flight exceeded the grace and were cut, grace=`{0:?}`")]
+    /// Requests were still in flight at the end of the [grace period](ServeOptions::grace).
+    #[error("requests in flight exceeded the grace period and were cut, grace=`{0:?}`")]
     GraceExceeded(Duration),
-    /// A second signal came before it had ended.
+    /// A second signal arrived during the shutdown.
     #[error("a second signal ended the server: it may be listed until its ttl has passed")]
     SecondSignal,
 }

@@ -5,7 +5,7 @@ use std::io;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT; elsewhere than on Unix Ctrl-C alone.
+/// A listener for SIGTERM and SIGINT; on systems other than Unix, for Ctrl-C only.
 pub(super) struct Signals {
     #[cfg(unix)]
     heard: Option<(Signal, Signal)>,
@@ -14,7 +14,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Hears those to come, or none.
+    /// Starts to listen for signals if `heard`; otherwise [`next`](Self::next) never returns.
     pub(super) fn listen(heard: bool) -> io::Result<Self> {
         #[cfg(unix)]
         let heard = if heard {
@@ -25,7 +25,7 @@ impl Signals {
         Ok(Self { heard })
     }
 
-    /// Waits for the next.
+    /// Waits for the next signal.
     #[cfg(unix)]
     pub(super) async fn next(&mut self) {
         let Some((terminate, interrupt)) = &mut self.heard else { return pending().await };
@@ -35,7 +35,7 @@ impl Signals {
         }
     }
 
-    /// Waits for the next.
+    /// Waits for the next signal.
     #[cfg(not(unix))]
     pub(super) async fn next(&mut self) {
         if !self.heard || tokio::signal::ctrl_c().await.is_err() {

@@ -1,34 +1,34 @@
-//! One header block, as HPACK encodes it (RFC 7541).
+//! The repair of one header block in HPACK encoding (RFC 7541).
 
 use super::huffman;
 use http::uri::Authority;
 use std::borrow::Cow;
 
-/// The pseudo-header, and its entry in the static table.
+/// The name of the pseudo-header, and its index in the static table.
 const NAME: &[u8] = b":authority";
 const INDEX: usize = 1;
 
-/// The most bytes of an integer. h2 refuses longer ones, too.
+/// The maximum length of an encoded integer. h2 has the same limit.
 const MAX_INTEGER: usize = 5;
 
-/// Returns the block with each `:authority` that `http` refuses repaired; `None` if there is none, or
-/// if the block is malformed, since then the server refuses it.
+/// Returns the block with each invalid `:authority` repaired. Returns `None` if there is nothing to repair, or if the
+/// block is malformed, since the server refuses such a block itself.
 ///
-/// The block may become shorter, never longer. Every string keeps its decoded length, and with it
-/// its size in the dynamic table: so the tables of client and server stay in step, and none
-/// is needed here. For the same reason an empty `:authority` stays, which `http` refuses.
+/// The block may become shorter, never longer. Every string keeps its decoded length, and therefore its size in the
+/// dynamic table, so the tables of client and server stay in sync without a table here. For the same reason an empty
+/// `:authority` is left as it is, although `http` refuses it.
 ///
-/// An `:authority` whose name is an index of the dynamic table stays as well. Encoders have no
-/// need for that: the name is in the static table.
+/// An `:authority` whose name is an index into the dynamic table is also left as it is. No encoder needs such an index,
+/// since the static table contains the name.
 pub(super) fn repair(block: &[u8]) -> Option<Vec<u8>> {
     let mut input = Input { bytes: block, at: 0 };
     let (mut repaired, mut copied) = (Vec::new(), 0);
     while let Some(first) = block.get(input.at) {
         let prefix = match first {
-            0x80.. => 7,      // a field of a table
-            0x40..=0x7f => 6, // a literal that is added to the dynamic table
-            0x20..=0x3f => 5, // a new size of that table
-            0x00..=0x1f => 4, // a literal that is not added
+            0x80.. => 7,      // indexed field
+            0x40..=0x7f => 6, // literal with incremental indexing
+            0x20..=0x3f => 5, // dynamic table size update
+            0x00..=0x1f => 4, // literal without indexing, or never indexed
         };
         let index = input.integer(prefix)?;
         if prefix == 7 || prefix == 5 {
@@ -49,10 +49,10 @@ pub(super) fn repair(block: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Returns an authority of the same length that `http` accepts, or `None` if it accepts this one
-/// or this one is empty.
+/// Returns an authority of the same length that `http` accepts, or `None` if `text` is already valid or is empty.
 ///
-/// A registered name without `%` is always accepted (RFC 3986, 3.2.2): every other byte becomes `-`.
+/// Every byte that is not allowed in a registered name, and `%`, becomes `-`. The result is always a valid registered name
+/// (RFC 3986, 3.2.2).
 fn plain(text: &[u8]) -> Option<Vec<u8>> {
     if text.is_empty() || Authority::try_from(text).is_ok() {
         return None;
@@ -61,7 +61,7 @@ fn plain(text: &[u8]) -> Option<Vec<u8>> {
     Some(text.iter().map(|byte| if is_plain(*byte) { *byte } else { b'-' }).collect())
 }
 
-/// A string, as it is encoded.
+/// An encoded string.
 struct Encoded<'a> {
     huffman: bool,
     bytes: &'a [u8],
@@ -77,7 +77,7 @@ impl Encoded<'_> {
     }
 
     fn is_name(&self) -> bool {
-        // A longer string is another name in either encoding: it is not decoded.
+        // A longer string is another name in either encoding, so it need not be decoded.
         self.bytes.len() <= NAME.len() && self.text().is_some_and(|text| *text == *NAME)
     }
 
@@ -89,7 +89,7 @@ impl Encoded<'_> {
     }
 }
 
-/// Writes the length of a string: an integer with a prefix of 7 bits.
+/// Writes the length of a string: an integer with a 7-bit prefix.
 fn write_length(length: usize, flag: u8, output: &mut Vec<u8>) {
     let low = |value: usize| value.to_le_bytes()[0];
     let Some(mut rest) = length.checked_sub(0x7f) else {
@@ -103,14 +103,14 @@ fn write_length(length: usize, flag: u8, output: &mut Vec<u8>) {
     output.push(low(rest));
 }
 
-/// What is left of a block.
+/// A block and the position up to which it was read.
 struct Input<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Input<'a> {
-    /// Reads an integer whose first byte has a prefix of so many bits.
+    /// Reads an integer with a prefix of `prefix` bits.
     fn integer(&mut self, prefix: u32) -> Option<usize> {
         let max = (1 << prefix) - 1;
         let mut value = usize::from(*self.bytes.get(self.at)?) & max;
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Then a repaired string is never longer than the string that it replaces.
+    /// This guarantees that a repaired string is never longer than the string that it replaces.
     #[test]
     fn no_replaced_byte_has_a_shorter_code_than_its_replacement() {
         let bits = |byte: u8| huffman::encode(&[byte; 8]).len();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn authorities_of_callers_in_go_become_readable_names() {
+    fn invalid_authorities_of_go_clients_become_valid_names() {
         for (sent, read) in [
             ("127.0.0.1:2379,localhost:2379", "127.0.0.1-2379,localhost-2379"),
             ("prod%2Fuser.rpc", "prod-2Fuser.rpc"),
@@ -183,7 +183,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_authority_but_the_empty_one_is_accepted_at_its_length(sent in authority()) {
+        fn every_authority_except_the_empty_one_becomes_valid_and_keeps_its_length(sent in authority()) {
             let is_valid = Authority::try_from(&sent[..]).is_ok();
             match plain(&sent) {
                 None => prop_assert!(is_valid || sent.is_empty()),

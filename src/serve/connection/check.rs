@@ -1,4 +1,4 @@
-//! Compares what a client sends with what a server reads of it, as an HPACK decoder sees both.
+//! Compares the bytes that a client sends with the bytes that a server reads, through an HPACK decoder.
 
 use super::Connection;
 use fluke_hpack::Decoder;
@@ -11,24 +11,23 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const MAX_BLOCK: usize = 64 * 1024;
 
-/// What was compared.
+/// The counts of a comparison.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Comparison {
-    /// Header blocks that were decoded.
+    /// Decoded header blocks.
     pub(super) blocks: usize,
-    /// Each `:authority` that the server would refuse, and that was repaired.
+    /// Invalid `:authority` values that were repaired.
     pub(super) repaired: usize,
-    /// Each `:authority` that the server refuses.
+    /// Invalid `:authority` values that passed, so that the server refuses them.
     pub(super) refused: usize,
 }
 
-/// Sends `sent` through a connection, and compares what is read. The socket yields the bytes in
-/// pieces of these lengths in turn, and they are read into buffers of these lengths.
+/// Sends `sent` through a connection and compares it with the bytes read. `lengths` are, in turn, the lengths of the pieces
+/// that the socket yields and of the buffers that the server reads into.
 ///
 /// # Panics
 ///
-/// If anything differs but an invalid `:authority`, or if that is repaired to another length or to
-/// an invalid one.
+/// If anything other than an invalid `:authority` differs, or if a repaired one is invalid or has another length.
 pub(super) fn check(sent: &[u8], lengths: &[usize]) -> Comparison {
     let read = through(sent, lengths);
     let mut comparison = Comparison::default();
@@ -41,7 +40,7 @@ pub(super) fn check(sent: &[u8], lengths: &[usize]) -> Comparison {
     comparison
 }
 
-/// What is read of `sent`.
+/// Returns the bytes that a server reads if a client sends `sent`.
 pub(super) fn through(sent: &[u8], lengths: &[usize]) -> Vec<u8> {
     let lengths = if lengths.is_empty() { &[usize::MAX] } else { lengths };
     let socket = Socket { sent: sent.to_vec(), at: 0, lengths: lengths.to_vec(), reads: 0 };
@@ -61,7 +60,7 @@ pub(super) fn through(sent: &[u8], lengths: &[usize]) -> Vec<u8> {
     read
 }
 
-/// A socket that has all bytes from the start, and yields them in pieces.
+/// A socket that yields the bytes of `sent` in pieces.
 struct Socket {
     sent: Vec<u8>,
     at: usize,
@@ -87,7 +86,7 @@ impl AsyncRead for Socket {
 fn compare(mut before: &[u8], mut after: &[u8], comparison: &mut Comparison) {
     let (mut sent_fields, mut read_fields) = (Decoder::new(), Decoder::new());
     while let Some(frames) = next(before) {
-        let read = next(after).expect("it has as many frames");
+        let read = next(after).expect("the server reads as many frames");
         assert_eq!(frames.len(), read.len());
         let (mut sent_block, mut read_block) = (Vec::new(), Vec::new());
         for (sent, read) in frames.iter().zip(&read) {
@@ -103,13 +102,13 @@ fn compare(mut before: &[u8], mut after: &[u8], comparison: &mut Comparison) {
             assert_eq!(sent_block, read_block);
             continue;
         }
-        // After a malformed block the server closes. The decoder panics at some of them.
+        // The server closes the connection after a malformed block. The decoder panics on some of them.
         if !is_well_formed(&sent_block) {
             assert_eq!(sent_block, read_block, "a malformed block passes as it is");
             return;
         }
         let Ok(sent) = sent_fields.decode(&sent_block) else { return };
-        let read = read_fields.decode(&read_block).expect("it can still be decoded");
+        let read = read_fields.decode(&read_block).expect("a repaired block can be decoded");
         comparison.blocks += 1;
         assert_eq!(sent.len(), read.len());
         for ((sent_name, sent), (read_name, read)) in sent.into_iter().zip(read) {
@@ -126,13 +125,13 @@ fn compare(mut before: &[u8], mut after: &[u8], comparison: &mut Comparison) {
             }
         }
     }
-    // After a block that is too long to be looked at, what is malformed is not looked for.
+    // A rest that is longer than `MAX_BLOCK` may follow a block that was too long to be checked.
     if before.len() <= MAX_BLOCK {
         assert_eq!(before, after, "an incomplete or malformed rest passes as it is");
     }
 }
 
-/// Whether each field has all its bytes.
+/// Returns whether each field of the block is complete.
 fn is_well_formed(mut block: &[u8]) -> bool {
     while let Some(first) = block.first() {
         let (prefix, is_literal) = match first {
@@ -154,7 +153,7 @@ fn is_well_formed(mut block: &[u8]) -> bool {
     true
 }
 
-/// An integer of five bytes at most, and what comes after it.
+/// Reads an integer of at most five bytes, and returns it with the remaining bytes.
 fn integer(bytes: &[u8], prefix: u32) -> Option<(usize, &[u8])> {
     let max = (1 << prefix) - 1;
     let (first, mut rest) = bytes.split_first()?;
@@ -182,7 +181,7 @@ struct Frame<'a> {
     padding: &'a [u8],
 }
 
-/// The next frame, or the frames of the next block. `None` at the end, and if they are incomplete or
+/// Returns the next frame, or the frames of the next header block. `None` at the end, and if they are incomplete or
 /// malformed.
 fn next(bytes: &[u8]) -> Option<Vec<Frame<'_>>> {
     let first = frame(bytes)?;

@@ -1,7 +1,7 @@
 //! HPACK's Huffman code (RFC 7541, appendix B).
 
-/// The bytes by the length of their codes in bits. The code is canonical: the codes of one length
-/// are consecutive numbers, in this order. The last code of 30 bits, which marks the end, has no byte.
+/// The bytes, grouped by the length of their codes in bits. The code is canonical: the codes of one length are consecutive
+/// numbers, in this order. The last code of 30 bits marks the end of a string and has no byte.
 const BYTES: [&[u8]; 31] = [
     b"",
     b"",
@@ -50,10 +50,10 @@ const FIRST: [usize; BYTES.len()] = {
     first
 };
 
-/// Returns the text that is encoded, or `None` if the code or its padding is invalid.
+/// Returns the decoded text, or `None` if a code or the padding is invalid.
 pub(super) fn decode(encoded: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(encoded.len() * 8 / 5);
-    let (mut code, mut length) = (0, 0); // what was read of the next code
+    let (mut code, mut length) = (0, 0); // the bits of the next code so far
     for bit in encoded.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)) {
         code = code << 1 | usize::from(bit);
         length += 1;
@@ -67,10 +67,10 @@ pub(super) fn decode(encoded: &[u8]) -> Option<Vec<u8>> {
     (length < 8 && code == padding).then_some(text)
 }
 
-/// Encodes a text, padded with the first bits of the code that marks the end.
+/// Returns the encoded text, padded with the first bits of the end-of-string code.
 pub(super) fn encode(text: &[u8]) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(text.len());
-    let (mut bits, mut count) = (0_u64, 0); // what does not fill a byte yet
+    let (mut bits, mut count) = (0_u64, 0); // bits that do not fill a byte yet
     let mut push = |code: usize, length| {
         bits = bits << length | code as u64;
         count += length;
@@ -91,7 +91,7 @@ pub(super) fn encode(text: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// The code of a byte, and its length in bits.
+/// Returns the code of a byte and its length in bits.
 fn code(byte: u8) -> (usize, usize) {
     let place = |(length, bytes): (usize, &&[u8])| {
         let place = bytes.iter().position(|one| *one == byte)?;
@@ -105,19 +105,19 @@ mod tests {
     use super::*;
     use fluke_hpack::Decoder;
 
-    /// What another decoder makes of a string.
-    fn decoded_by_another(encoded: &[u8]) -> Vec<u8> {
+    /// Decodes a string with an independent decoder.
+    fn decoded_by_fluke_hpack(encoded: &[u8]) -> Vec<u8> {
         let length = u8::try_from(encoded.len()).unwrap();
         let block = [&[0x01, 0x80 | length], encoded].concat();
         Decoder::new().decode(&block).unwrap().remove(0).1
     }
 
     #[test]
-    fn every_byte_is_encoded_as_others_encode_it() {
+    fn every_encoded_byte_is_decoded_by_an_independent_decoder() {
         for byte in 0..=u8::MAX {
             for text in [vec![byte], vec![byte; 7], vec![byte, b'a', byte, b'0', byte]] {
                 let encoded = encode(&text);
-                assert_eq!(decoded_by_another(&encoded), text);
+                assert_eq!(decoded_by_fluke_hpack(&encoded), text);
                 assert_eq!(decode(&encoded), Some(text));
             }
         }
@@ -125,9 +125,9 @@ mod tests {
 
     #[test]
     fn invalid_codes_are_refused() {
-        let eos = [0xff; 4]; // and two more bits
-        let two_bytes_of_padding = [b'\x1f', 0xff, 0xff]; // `a`, and nothing
-        let zeros_as_padding = [0x18]; // `a`, 000
+        let eos = [0xff; 4]; // the end-of-string code and two more bits
+        let two_bytes_of_padding = [b'\x1f', 0xff, 0xff]; // `a` and two bytes of padding
+        let zeros_as_padding = [0x18]; // `a` and three zero bits
         for invalid in [&eos[..], &two_bytes_of_padding, &zeros_as_padding, &[0xff]] {
             assert_eq!(decode(invalid), None, "{invalid:x?}");
         }

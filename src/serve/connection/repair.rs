@@ -1,18 +1,18 @@
-//! What a client sends on one connection, with each `:authority` repaired.
+//! The `:authority` repair on the byte stream of one connection, without IO.
 
 use super::block;
 use std::ops::Range;
 
-/// What an HTTP/2 connection begins with (RFC 9113, 3.4).
+/// The start of an HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The length of a frame's head.
+/// The length of a frame header.
 const HEAD: usize = 9;
 
-/// How long the frames of a header block may be in all. A longer block passes as it is.
+/// The maximum total length of the frames of a header block. A longer block passes unchanged.
 pub(super) const MAX_BLOCK: usize = 64 * 1024;
 
-/// Repairs what a client sends, without IO.
+/// The state of the repair of one connection.
 #[derive(Debug)]
 pub(super) struct Repair {
     state: State,
@@ -20,24 +20,24 @@ pub(super) struct Repair {
 
 #[derive(Debug)]
 enum State {
-    /// So many bytes of the preface have passed.
+    /// In the preface, of which this many bytes have passed.
     Preface(usize),
-    /// A frame begins.
+    /// At the start of a frame.
     Head,
-    /// So many bytes pass before the next frame begins.
+    /// Within a frame, with this many bytes left to pass.
     Frame(usize),
-    /// The frames of a header block, of which so many bytes are complete frames.
+    /// Within a header block, with this many bytes of complete frames.
     Block(usize),
-    /// This is not HTTP/2, or it is malformed: all passes.
+    /// Not HTTP/2, or malformed: everything passes unchanged.
     Other,
 }
 
-/// How bytes are divided that were repaired.
+/// How a buffer is divided after the repair.
 #[derive(Debug, PartialEq)]
 pub(super) struct Division {
-    /// So many at the front are for the server.
+    /// The number of bytes at the front that are ready for the server.
     pub(super) ready: usize,
-    /// So many at the end are not complete: they are to come again, with what follows.
+    /// The number of bytes at the end that are incomplete. The caller must pass them again together with more bytes.
     pub(super) rest: usize,
 }
 
@@ -46,12 +46,12 @@ impl Repair {
         Self { state: State::Preface(0) }
     }
 
-    /// Whether a preface has begun and is not complete.
+    /// Returns whether a preface has begun and is not complete.
     pub(super) fn is_in_preface(&self) -> bool {
         matches!(self.state, State::Preface(1..))
     }
 
-    /// Repairs the bytes that come next, in place.
+    /// Repairs the next bytes in place.
     pub(super) fn repair(&mut self, bytes: &mut [u8]) -> Division {
         let (mut read, mut ready) = (0, 0);
         while read < bytes.len() {
@@ -65,7 +65,8 @@ impl Repair {
         Division { ready, rest: bytes.len() - read }
     }
 
-    /// Takes bytes, and keeps so many at the front. `None` if more must have come.
+    /// Consumes bytes from the front. Returns how many were consumed and how many of them remain after the repair; `None` if
+    /// more bytes are needed.
     fn step(&mut self, bytes: &mut [u8]) -> Option<(usize, usize)> {
         let passed = match self.state {
             State::Preface(seen) => {
@@ -118,7 +119,7 @@ impl Repair {
     }
 }
 
-/// The head of a frame.
+/// The header of a frame.
 struct Head {
     length: usize,
     kind: u8,
@@ -134,14 +135,14 @@ impl Head {
     const PADDED: u8 = 0x8;
     const PRIORITY: u8 = 0x20;
 
-    /// Reads it, if it is complete.
+    /// Parses the header at the start of `frame`; `None` if it is incomplete.
     fn parse(frame: &[u8]) -> Option<Self> {
         let [a, b, c, kind, flags, stream @ ..] = *frame.first_chunk::<HEAD>()?;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         Some(Self { length, kind, flags, stream })
     }
 
-    /// Where the frame ends.
+    /// Returns the length of the whole frame.
     fn end(&self) -> usize {
         HEAD + self.length
     }
@@ -150,15 +151,15 @@ impl Head {
         self.flags & flag != 0
     }
 
-    /// Whether it continues the block that begins with this frame.
+    /// Returns whether this frame continues the block that begins with the frame `first`.
     fn continues(&self, first: &[u8]) -> bool {
         let same = Self::parse(first).is_some_and(|first| first.stream == self.stream);
         self.kind == Self::CONTINUATION && same
     }
 }
 
-/// Repairs a header block in its frames, and returns how long they are then; `None` if the padding is
-/// malformed. Each frame has as much of the block as it had, and the last ones less.
+/// Repairs a header block within its frames, and returns their new total length; `None` if the padding is malformed. The
+/// frames are filled in order up to their old lengths, so only the last ones become shorter.
 fn repair_frames(frames: &mut [u8]) -> Option<usize> {
     let (first, end) = fragment(frames, 0)?;
     let repaired = if end == frames.len() {
@@ -184,7 +185,7 @@ fn repair_frames(frames: &mut [u8]) -> Option<usize> {
     Some(write)
 }
 
-/// The block that is cut into these frames.
+/// Returns the header block of these frames.
 fn joined(frames: &[u8]) -> Vec<u8> {
     let (mut block, mut read) = (Vec::with_capacity(frames.len()), 0);
     while let Some((next, end)) = fragment(frames, read) {
@@ -194,7 +195,7 @@ fn joined(frames: &[u8]) -> Vec<u8> {
     block
 }
 
-/// Where a frame has its part of the header block, and where it ends. `None` if there is no
+/// Returns the range of the header block fragment in the frame at `start`, and the end of the frame. `None` if there is no
 /// frame, or if it is shorter than its padding and priority.
 fn fragment(frames: &[u8], start: usize) -> Option<(Range<usize>, usize)> {
     let head = Head::parse(&frames[start..])?;

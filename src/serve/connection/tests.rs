@@ -1,4 +1,4 @@
-//! Every byte that a server reads, by what the client sent.
+//! Tests of the bytes that a server reads for the bytes that a client sends.
 
 mod encode;
 mod frames;

@@ -1,4 +1,4 @@
-//! What clients send, in every form that HTTP/2 has for it.
+//! An encoder of HTTP/2 requests in every form that HPACK allows.
 
 use super::super::huffman;
 
@@ -14,7 +14,7 @@ pub(super) const END_HEADERS: u8 = 0x4;
 pub(super) const PADDED: u8 = 0x8;
 pub(super) const PRIORITY: u8 = 0x20;
 
-/// The forms of a literal, each as its first bits and the length of its prefix.
+/// The kinds of HPACK literals, each with its bit pattern and the length of its prefix.
 pub(super) const INDEXING: (u8, u32) = (0x40, 6);
 pub(super) const FORMS: [(u8, u32); 3] = [INDEXING, (0x00, 4), (0x10, 4)];
 
@@ -26,7 +26,7 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// Those of `:authority`.
+    /// Returns every encoding of the name `:authority`.
     pub(super) fn of_authority() -> [Self; 3] {
         let text = |huffman| Self::Text(b":authority".to_vec(), huffman);
         [Self::Index(1), text(false), text(true)]
@@ -61,7 +61,7 @@ pub(super) fn literal(form: (u8, u32), name: &Name, value: &[u8], huffman: bool)
     [name, string(value, huffman)].concat()
 }
 
-/// A block of a request: `:method`, `:scheme` and `:path` by index, and then these fields.
+/// Returns the header block of a request: indexed `:method`, `:scheme` and `:path`, followed by `fields`.
 pub(super) fn block(fields: &[&[u8]]) -> Vec<u8> {
     [&[0x83, 0x86, 0x84][..], &fields.concat()].concat()
 }
@@ -75,7 +75,7 @@ pub(super) fn headers(block: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, 1, block)
 }
 
-/// A connection that sends these frames.
+/// Returns the bytes of a connection that sends these frames.
 pub(super) fn connection(frames: &[Vec<u8>]) -> Vec<u8> {
     [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frames.concat()].concat()
 }

@@ -1,9 +1,9 @@
-//! Each form of a header, and of the frames that it comes in.
+//! Tests of every encoding of a header, and of every way to split it into frames.
 
 use super::check::{Comparison, check, through};
 use super::encode::*;
 
-/// What a caller in Go sends that knows two hosts of etcd, and what the server is told.
+/// The `:authority` of a Go client with two etcd hosts, and the repaired value that the server reads.
 const SENT: &[u8] = b"127.0.0.1:2379,localhost:2379";
 const READ: &[u8] = b"127.0.0.1-2379,localhost-2379";
 
@@ -50,7 +50,7 @@ fn a_valid_authority_passes_byte_for_byte() {
 }
 
 #[test]
-fn other_headers_are_not_touched() {
+fn other_headers_are_not_changed() {
     let path = literal(INDEXING, &Name::Index(4), SENT, true);
     let named = literal(INDEXING, &Name::Text(b"authority".to_vec(), true), SENT, false);
     let resized = [integer(0x20, 5, 0), integer(0x20, 5, 4096), block(&[&path, &named])].concat();
@@ -61,7 +61,7 @@ fn other_headers_are_not_touched() {
 
 /// grpc-go sends the literal once on a connection, and an index in all later requests.
 #[test]
-fn an_index_of_a_repaired_authority_means_the_repaired_one() {
+fn an_index_of_a_repaired_authority_decodes_to_the_repaired_value() {
     let first = headers(&block(&[&sent_literal(true)]));
     let later = |stream| frame(HEADERS, END_HEADERS, stream, &block(&[&integer(0x80, 7, 62)]));
     let trailers = frame(
@@ -75,7 +75,7 @@ fn an_index_of_a_repaired_authority_means_the_repaired_one() {
     assert_eq!(check(&sent, &[]), expected);
 }
 
-/// No known encoder does that, since the name is in the static table.
+/// No known encoder sends such a name, since the static table contains it.
 #[test]
 fn an_authority_with_a_name_from_the_dynamic_table_is_not_repaired() {
     let named = literal(INDEXING, &Name::Text(b":authority".to_vec(), false), b"user.rpc", false);
@@ -85,7 +85,7 @@ fn an_authority_with_a_name_from_the_dynamic_table_is_not_repaired() {
 }
 
 #[test]
-fn a_long_authority_whose_length_takes_fewer_bytes_then_is_repaired() {
+fn a_long_authority_is_repaired_even_if_its_encoded_length_becomes_shorter() {
     for length in [100, 126, 127, 128, 130, 200, 254, 255, 300, 5000] {
         for huffman in [false, true] {
             let text = b"%:".repeat(length / 2);
@@ -97,7 +97,7 @@ fn a_long_authority_whose_length_takes_fewer_bytes_then_is_repaired() {
 }
 
 #[test]
-fn padding_and_priority_stay() {
+fn padding_and_priority_are_preserved() {
     for flags in [PADDED, PRIORITY, PADDED | PRIORITY] {
         let request = |literal: &[u8]| {
             let length: &[u8] = if flags & PADDED == 0 { b"" } else { &[7] };
@@ -124,7 +124,7 @@ fn cut(block: &[u8], first: usize, second: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_literal_is_repaired_wherever_the_frames_cut_it() {
+fn a_literal_is_repaired_wherever_frames_split_it() {
     for huffman in [false, true] {
         let sent_block = block(&[&sent_literal(huffman), &integer(0x80, 7, 62)]);
         let read_block = block(&[&read_literal(huffman), &integer(0x80, 7, 62)]);
@@ -139,7 +139,7 @@ fn a_literal_is_repaired_wherever_the_frames_cut_it() {
 }
 
 #[test]
-fn the_same_is_read_however_the_bytes_arrive() {
+fn the_result_does_not_depend_on_how_the_bytes_arrive() {
     let sent_block = block(&[
         &sent_literal(true),
         &literal(INDEXING, &Name::Index(31), b"application/grpc", true),
@@ -162,7 +162,7 @@ fn the_same_is_read_however_the_bytes_arrive() {
 }
 
 #[test]
-fn what_is_not_http_2_passes() {
+fn other_protocols_pass_unchanged() {
     let request = b"POST /orders HTTP/1.1\r\nhost: %:%\r\n\r\n".to_vec();
     let almost = [&PREFACE[..23], &connection(&[headers(&block(&[&sent_literal(true)]))])].concat();
     let tls = b"\x16\x03\x01\x02\x00".to_vec();
@@ -174,16 +174,16 @@ fn what_is_not_http_2_passes() {
 }
 
 #[test]
-fn a_malformed_block_passes_as_it_is() {
+fn a_malformed_block_passes_unchanged() {
     let field = sent_literal(true);
     let bad_huffman = [&[0x41, 0x82][..], &[0xff, 0xff]].concat();
     for malformed in [
         block(&[&field, &[0x40]]),                                  // no name
         block(&[&field, &[0x41]]),                                  // no value
-        block(&[&field, &[0x41, 0x05, b'%']]),                      // a value that is cut off
-        block(&[&field, &[0x41, 0x7f, 0xff, 0xff, 0xff, 0xff, 1]]), // its length does not end
+        block(&[&field, &[0x41, 0x05, b'%']]),                      // a truncated value
+        block(&[&field, &[0x41, 0x7f, 0xff, 0xff, 0xff, 0xff, 1]]), // a length of six bytes
         block(&[&field, &[0xff, 0x80, 0x80, 0x80, 0x80, 0]]),       // an index of six bytes
-        block(&[&field, &[0x3f]]),                                  // a size that is cut off
+        block(&[&field, &[0x3f]]),                                  // a truncated table size
         block(&[&field, &bad_huffman]),
     ] {
         let sent = connection(&[headers(&malformed)]);
@@ -192,7 +192,7 @@ fn a_malformed_block_passes_as_it_is() {
 }
 
 #[test]
-fn malformed_frames_pass_as_they_are() {
+fn malformed_frames_pass_unchanged() {
     let request = headers(&block(&[&sent_literal(true)]));
     let begin = frame(HEADERS, 0, 1, &block(&[&sent_literal(true)]));
     for malformed in [
@@ -212,7 +212,7 @@ fn malformed_frames_pass_as_they_are() {
 }
 
 #[test]
-fn what_ends_within_a_frame_passes_as_it_is() {
+fn a_stream_that_ends_within_a_frame_passes_unchanged() {
     let whole = connection(&[headers(&block(&[&sent_literal(true)]))]);
     for length in 0..whole.len() {
         for lengths in [&[][..], &[1]] {

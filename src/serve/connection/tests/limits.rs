@@ -1,4 +1,4 @@
-//! What a client can keep a server busy with.
+//! Tests of the limits on memory and time that a client can make the server spend.
 
 use super::check::check;
 use super::encode::*;
@@ -12,13 +12,13 @@ fn invalid() -> Vec<u8> {
     literal(INDEXING, &Name::Index(1), b"h1:1,h2:2", true)
 }
 
-/// Another header whose value is so long.
+/// Another header with a value of this length.
 fn other(length: usize) -> Vec<u8> {
     literal(FORMS[1], &Name::Index(58), &vec![b'x'; length], false)
 }
 
 #[test]
-fn a_block_that_is_too_long_passes_and_the_next_is_repaired() {
+fn a_block_over_the_limit_passes_unchanged_and_the_next_is_repaired() {
     let long = other(16_000);
     let mut frames = vec![frame(HEADERS, 0, 1, &block(&[&invalid()]))];
     frames.extend((0..5).map(|_| frame(CONTINUATION, 0, 1, &long)));
@@ -35,7 +35,7 @@ fn a_block_that_is_too_long_passes_and_the_next_is_repaired() {
 }
 
 #[test]
-fn a_block_that_is_as_long_as_allowed_is_repaired() {
+fn a_block_of_exactly_the_maximum_length_is_repaired() {
     let around = 9 + block(&[&invalid(), &other(60_000)]).len() - 60_000;
     for (length, repaired) in [(MAX_BLOCK - around, 1), (MAX_BLOCK - around + 1, 0)] {
         let sent = connection(&[headers(&block(&[&invalid(), &other(length)]))]);
@@ -51,9 +51,9 @@ async fn flood(mut client: DuplexStream) -> io::Result<()> {
     }
 }
 
-/// A client that never ends a block cannot fill the memory of the server.
+/// A client that never ends a header block must not fill the server's memory.
 #[tokio::test]
-async fn no_more_than_the_longest_block_and_one_read_is_held() {
+async fn at_most_one_block_and_one_read_are_buffered() {
     const READ: usize = 8192;
     let (client, server) = duplex(READ);
     let mut server = Connection::new(server);
@@ -68,7 +68,7 @@ async fn no_more_than_the_longest_block_and_one_read_is_held() {
 }
 
 #[test]
-fn what_is_in_a_message_is_not_held() {
+fn data_frames_are_not_buffered() {
     let data = frame(DATA, 0, 1, &vec![7; 16_384]);
     let mut sent = connection(&[data[..1000].to_vec()]);
     let mut repair = Repair::new();
@@ -78,14 +78,14 @@ fn what_is_in_a_message_is_not_held() {
     }
 }
 
-/// A server, and its client.
+/// Returns both ends of a connection: the server's and the client's.
 fn pair() -> (Connection<DuplexStream>, DuplexStream) {
     let (client, server) = duplex(1 << 20);
     (Connection::new(server), client)
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_begun_and_not_completed_in_time_is_an_error() {
+async fn an_incomplete_preface_or_header_block_times_out() {
     let whole = connection(&[headers(&block(&[&invalid()]))]);
     let request = PREFACE.len() + 9;
     for length in [1, 23, request + 1, request + 9, whole.len() - 1] {
@@ -101,7 +101,7 @@ async fn what_is_begun_and_not_completed_in_time_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_preface_that_drips_is_an_error() {
+async fn a_preface_sent_byte_by_byte_times_out() {
     let (mut server, mut client) = pair();
     let dripping = tokio::spawn(async move {
         for byte in PREFACE {
@@ -116,7 +116,7 @@ async fn a_preface_that_drips_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_has_begun_nothing_has_all_time() {
+async fn an_idle_client_never_times_out() {
     let idle = connection(&[headers(&block(&[&invalid()])), frame(DATA, 0, 1, &[1; 9])]);
     for length in [0, PREFACE.len(), PREFACE.len() + 9, idle.len() - 9, idle.len() - 1, idle.len()]
     {
@@ -128,13 +128,13 @@ async fn a_client_that_has_begun_nothing_has_all_time() {
     }
 }
 
-/// A stream of messages is seldom read up to the end of a frame.
+/// Reads of a message stream seldom end at the end of a frame, so the deadline must restart with each completed frame.
 #[tokio::test(start_paused = true)]
-async fn frames_that_are_completed_in_time_are_no_error() {
+async fn the_deadline_restarts_when_a_frame_completes() {
     let (mut server, mut client) = pair();
     let data = frame(DATA, 0, 1, &[7; 100]);
     let sent = connection(&vec![data.clone(); 100]);
-    let (begin, rest) = sent.split_at(PREFACE.len() + 9 + 4); // each read ends in the head of a frame
+    let (begin, rest) = sent.split_at(PREFACE.len() + 9 + 4); // each read ends within a frame header
     client.write_all(begin).await.unwrap();
     let rest = rest.to_vec();
     let writing = tokio::spawn(async move {

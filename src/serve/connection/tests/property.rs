@@ -1,4 +1,4 @@
-//! Whatever is sent, an HPACK decoder sees the same but for the `:authority`.
+//! Property: an HPACK decoder sees the same before and after the repair, except for an invalid `:authority`.
 
 use super::check::check;
 use super::encode::*;
@@ -6,14 +6,14 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
-/// A field, and how it is encoded. Indexes are reduced to those that exist.
+/// A field and its encoding. `Table::index` maps indexes to existing ones.
 #[derive(Clone, Debug)]
 enum Field {
     Indexed(usize),
     Literal { form: usize, name: Name, value: Vec<u8>, huffman: bool },
 }
 
-/// A header block: new sizes of the dynamic table, fields, and the frames that it comes in.
+/// A header block: table size updates, fields, and the split into frames.
 #[derive(Clone, Debug)]
 struct Block {
     sizes: Vec<usize>,
@@ -64,17 +64,17 @@ fn blocks() -> impl Strategy<Value = Vec<Block>> {
     vec(block, 0..8)
 }
 
-/// How long the longest name in the static table is, at most.
+/// An upper bound on the length of a name in the static table.
 const STATIC_NAME: usize = 30;
 
-/// At least what is in the dynamic table: the greatest size of the name of each entry, and of the entry.
+/// A lower bound on the dynamic table: for each entry, the maximum length of its name and the maximum size of the entry.
 struct Table {
     entries: VecDeque<(usize, usize)>,
     limit: usize,
 }
 
 impl Table {
-    /// An index that exists.
+    /// Maps `index` to one that exists.
     fn index(&self, index: usize) -> usize {
         1 + (index - 1) % (61 + self.entries.len())
     }
@@ -96,7 +96,7 @@ impl Table {
     }
 }
 
-/// What a client sends, and how many names it takes from the dynamic table.
+/// Returns the bytes that a client sends, and how many names are indexes into the dynamic table.
 fn encode(blocks: &[Block]) -> (Vec<u8>, usize) {
     let mut table = Table { entries: VecDeque::new(), limit: 4096 };
     let (mut frames, mut dynamic) = (Vec::new(), 0);
@@ -151,8 +151,8 @@ fn encode(blocks: &[Block]) -> (Vec<u8>, usize) {
     (connection(&frames), dynamic)
 }
 
-/// Frames of any kind, with any content.
-fn rubbish() -> impl Strategy<Value = Vec<u8>> {
+/// Frames of any kind with any content.
+fn random_frames() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![Just(HEADERS), Just(CONTINUATION), 0_u8..12];
     let frames = vec((kind, any::<u8>(), 0_u32..4, vec(any::<u8>(), 0..50)), 0..8);
     frames.prop_map(|frames| {
@@ -168,7 +168,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_decoder_sees_the_same_but_for_the_authority(
+    fn a_decoder_sees_the_same_except_for_an_invalid_authority(
         blocks in blocks(),
         lengths in vec(1_usize..400, 0..4),
     ) {
@@ -179,8 +179,8 @@ proptest! {
     }
 
     #[test]
-    fn rubbish_is_no_harm(
-        mut sent in rubbish(),
+    fn random_frames_pass_unchanged_except_for_an_invalid_authority(
+        mut sent in random_frames(),
         change in any::<(prop::sample::Index, u8)>(),
         end in any::<prop::sample::Index>(),
         lengths in vec(1_usize..40, 0..4),
@@ -191,9 +191,9 @@ proptest! {
         check(&sent, &lengths);
     }
 
-    /// A valid connection with one byte changed: it may be malformed in any place.
+    /// Changes one byte of a valid connection, so that it may be malformed in any place.
     #[test]
-    fn a_changed_byte_is_no_harm(
+    fn a_corrupt_byte_changes_nothing_except_an_invalid_authority(
         blocks in blocks(),
         change in any::<(prop::sample::Index, u8)>(),
         lengths in vec(1_usize..400, 0..4),
