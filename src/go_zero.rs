@@ -1,4 +1,4 @@
-//! Configuration files of go-zero: the file of a go-zero server or client is read as it is.
+//! go-zero configuration files: the file of a go-zero server or client is read unchanged.
 //!
 //! ```yaml
 //! Name: user.rpc
@@ -9,49 +9,49 @@
 //!   Key: user.rpc
 //! ```
 //!
-//! [`ServerConfig`] is the configuration of a server, `ClientConfig` (with the feature `grpc`) of a client. [`read`]
-//! reads a file in YAML, TOML or JSON, by its extension, and [`Loader`] also expands `${VARIABLE}`, as go-zero's
-//! `conf.UseEnv` does. As in go-zero (`core/conf`), a field's name counts in any case, and fields that nothing here
-//! knows are passed over, be they go-zero's own (`Log`, `Telemetry`...) or the service's.
+//! [`ServerConfig`] is the configuration of a server, `ClientConfig` (with the feature `grpc`) that of a client. [`read`]
+//! reads a YAML, TOML or JSON file, chosen by its extension. [`Loader`] can also expand `${VARIABLE}`, like go-zero's
+//! `conf.UseEnv`. As in go-zero (`core/conf`), field names are case-insensitive and unknown fields are ignored, both
+//! go-zero's own (`Log`, `Telemetry`...) and those of the service.
 //!
-//! What differs from go-zero, and why, is in `docs/go-zero.md`. In short: what go-zero accepts and does not do is refused.
+//! `docs/go-zero.md` lists the differences to go-zero. In short: settings that go-zero accepts but does not honour are
+//! refused.
 //!
 //! # Etcd
 //!
-//! The section that go-zero has in `core/discov/config.go`. A configuration that stands in another inherits what it
-//! lacks of it from the `Etcd` around, as in go-zero:
+//! go-zero's section of `core/discov/config.go`. As in go-zero, a nested configuration inherits missing fields from the
+//! `Etcd` section of the configurations around it:
 //!
 //! | field | meaning |
 //! | --- | --- |
-//! | `Hosts` | required: `host:port` of the members of one cluster, the port 2379 unless stated. With `https://` in front of all TLS is used, and the authorities of the system are trusted |
-//! | `Key` | required: the service; what is under it is shared with the fleet in Go, in the layout `go-zero` |
-//! | `ID` | the id to register under, if above 0; else it is that of the lease |
+//! | `Hosts` | required: `host:port` of each member of one cluster; the default port is 2379. If all have the prefix `https://`, TLS is used with the system's certificate authorities |
+//! | `Key` | required: the service. Its records are shared with the Go fleet, in the layout `go-zero` |
+//! | `ID` | the instance id, if above 0; otherwise the lease id is used |
 //! | `User`, `Pass` | credentials, used if both are set |
-//! | `CertFile`, `CertKeyFile`, `CACertFile` | our certificate, its key and whom to trust, in PEM, for TLS: all three, or none |
-//! | `InsecureSkipVerify` | `true` is refused unless `ServiceRegistry.InsecureSkipVerify` is `true`, too |
+//! | `CertFile`, `CertKeyFile`, `CACertFile` | PEM files for TLS: our certificate, its key, and the trusted authority. Set all three or none |
+//! | `InsecureSkipVerify` | `true` is refused unless `ServiceRegistry.InsecureSkipVerify` is also `true` |
 //!
-//! `Hosts` and `Key` go together: where one of them is empty, for which go-zero silently does not register, it is
-//! `Invalid`. If both are, nothing is registered.
+//! If only one of `Hosts` and `Key` is empty, the configuration is `Invalid`; go-zero would silently not register. If both
+//! are empty, nothing is registered.
 //!
 //! # `ServiceRegistry`
 //!
-//! The one section that is ours; go-zero passes it over. A field that is not in this table is refused:
+//! A section of this crate, which go-zero ignores. Fields that are not in this table are refused:
 //!
 //! | field | default | meaning |
 //! | --- | --- | --- |
-//! | `Url` | none | the URL of any registry, such as `redis://127.0.0.1:6379`. It is used instead of `Etcd`; its option `ttl` is the ttl, 10 s unless stated |
+//! | `Url` | none | the URL of any registry, such as `redis://127.0.0.1:6379`, to use instead of `Etcd`. Its option `ttl` sets the ttl, which is 10 s otherwise |
 //! | `Key` | `Etcd.Key`, else a server's `Name` | the service in that registry |
-//! | `AdvertiseOn`, `Interface`, `Cidr` | none | which address a server publishes: [`advertise`](crate::advertise) |
-//! | `Weight` | 100 | the share of the load of a server |
-//! | `Metadata` | none | a map of texts, of a server |
-//! | `InsecureSkipVerify` | `false` | whether that of `Etcd` is meant: then anybody may answer for etcd |
+//! | `AdvertiseOn`, `Interface`, `Cidr` | none | the address that a server publishes: see [`advertise`](crate::advertise) |
+//! | `Weight` | 100 | the weight of a server |
+//! | `Metadata` | none | the metadata of a server: a map of strings |
+//! | `InsecureSkipVerify` | `false` | confirms `Etcd.InsecureSkipVerify`: the identity of etcd is then not verified |
 //!
 //! # Errors
 //!
-//! All are `Invalid` and name the field, or the line where the format itself is at fault; those of `read` also
-//! name the path. No error and no `Debug` shows a password or a token. Where a configuration of your own has one
-//! of these in it, that is so if it is read by a [`Loader`]: another library may quote the text, and reads scalars
-//! by rules of its own.
+//! All errors are `Invalid` and name the field, or the line if the syntax is wrong; those of `read` also name the path.
+//! No error and no `Debug` output shows a password or a token. For a configuration type of your own, that holds only if a
+//! [`Loader`] reads it: other deserializers may quote the text in errors, and parse scalars by other rules.
 
 #[cfg(feature = "grpc")]
 mod client;
@@ -75,7 +75,7 @@ pub use self::server::ServerConfig;
 
 use crate::{Error, ErrorKind};
 
-/// The error of a field whose value is refused with `error`.
+/// Returns the error for a field whose value was refused with `error`.
 fn refused(field: &str, error: Error) -> Error {
     Error::new(error.kind(), format!("`{field}` cannot be used")).with_source(error)
 }

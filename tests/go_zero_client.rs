@@ -99,8 +99,8 @@ fn a_client_reaches_etcd_as_a_server_does() {
 #[test]
 fn an_error_names_the_wrong_field() {
     for (yaml, hint) in [
-        ("Timeout: 5", "one of `Endpoints`, `Target`, `Etcd` and `ServiceRegistry.Url`"),
-        ("Etcd: {Hosts: [], Key: ''}", "one of `Endpoints`, `Target`, `Etcd` and"),
+        ("Timeout: 5", "set `Endpoints`, `Target`, `Etcd` or `ServiceRegistry.Url`"),
+        ("Etcd: {Hosts: [], Key: ''}", "the client has no target: set `Endpoints`"),
         ("Etcd: {}", "`Etcd.Hosts` is missing"),
         ("{Endpoints: ['a:1'], Etcd: {Key: a}}", "`Etcd.Hosts` is missing"),
         ("Etcd: {Hosts: [h]}", "`Etcd.Key` is missing: set it beside `Etcd.Hosts`"),
@@ -112,13 +112,16 @@ fn an_error_names_the_wrong_field() {
         ),
         ("ServiceRegistry: {Url: mem}", "`ServiceRegistry.Url` cannot be used"),
         ("ServiceRegistry: {Url: 'mem://', Key: /a}", "`ServiceRegistry.Key` cannot be used"),
-        ("Timeout: 5s", "`Timeout` is a whole number"),
-        ("NonBlock: 'false'", "`NonBlock` is `true` or `false`"),
+        ("Timeout: 5s", "`Timeout` is not a whole number"),
+        ("NonBlock: 'false'", "`NonBlock` is not `true` or `false`"),
         (
             "{Target: 'direct:///a:1', App: a, Token: '${T}'}",
-            "`Token` cannot be used: there is a variable",
+            "`Token` cannot be used: it contains a variable",
         ),
-        ("Etcd: {Hosts: [h], Key: '${ENV}/a'}", "`Etcd.Key` cannot be used: there is a variable"),
+        (
+            "Etcd: {Hosts: [h], Key: '${ENV}/a'}",
+            "`Etcd.Key` cannot be used: it contains a variable",
+        ),
     ] {
         let error = ClientConfig::from_yaml(yaml).expect_err(yaml);
         assert_eq!(error.kind(), ErrorKind::Invalid, "{yaml}");
@@ -162,7 +165,7 @@ fn a_client_inherits_etcd_from_the_maps_around_it() {
     let stated = "{Etcd: {Hosts: [h1], Key: a}, list: [{Target: 'direct:///a:1'}]}";
     assert_eq!(read(stated).unwrap().list[0].target().to_string(), "direct:///a:1");
     let error = read("{Etcd: {Hosts: [h1], Key: a}, list: [{Timeout: 1}]}").err().unwrap();
-    assert!(error.to_string().starts_with("`list.0`: a client has one of"), "{error}");
+    assert!(error.to_string().starts_with("`list.0`: the client has no target"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -159,7 +159,7 @@ fn the_tls_files_are_passed_to_the_store() {
         "CertFile: c.pem, CertKeyFile: k.pem, CACertFile: ''",
     ] {
         let message = tls(fields).unwrap_err().to_string();
-        assert!(message.contains("set all of `Etcd.CertFile`"), "{fields}: {message}");
+        assert!(message.contains("only some of `Etcd.CertFile`"), "{fields}: {message}");
     }
 }
 
@@ -219,7 +219,7 @@ fn fields_of_a_service_may_have_any_name_but_one() {
     );
     let message = refused(&format!("{USER}ServiceRegistry: {{Weights: 7}}\n")).to_string();
     assert!(
-        message.starts_with("`ServiceRegistry.Weights` is unknown: there are `Url`"),
+        message.starts_with("`ServiceRegistry.Weights` is unknown, known are: `Url`"),
         "{message}"
     );
 }
@@ -244,39 +244,42 @@ fn an_error_names_the_wrong_field() {
     for (yaml, hint) in [
         ("ListenOn: ':80'".to_owned(), "`Name` is missing"),
         ("Name: a".to_owned(), "`ListenOn` is missing"),
-        ("{Name: 7, ListenOn: ':80'}".to_owned(), "`Name` is a text: put it in quotes"),
+        ("{Name: 7, ListenOn: ':80'}".to_owned(), "`Name` is not a text: put it in quotes"),
         (
             "{Name: a, ListenOn: '8080'}".to_owned(),
-            "`ListenOn` cannot be used: a server listens on",
+            "`ListenOn` cannot be used: the address to listen on is not",
         ),
         (etcd("Hosts: [h]"), "`Etcd.Key` is missing: set it beside `Etcd.Hosts`"),
         (etcd("Key: a"), "`Etcd.Hosts` is missing: set it beside `Etcd.Key`"),
-        (etcd("Hosts: h, Key: a"), "`Etcd.Hosts` is a list"),
+        (etcd("Hosts: h, Key: a"), "`Etcd.Hosts` is not a list"),
         (etcd("Hosts: [h], Key: a/"), "`Etcd.Key` cannot be used"),
         (etcd("Hosts: ['h:x'], Key: a"), "`Etcd.Hosts` cannot"),
-        (etcd("Hosts: ['h/p'], Key: a"), "each `host` or `host:port`"),
-        (etcd("Hosts: ['https://h', h2], Key: a"), "all of one protocol"),
-        (etcd("Hosts: [h], hosts: [h], Key: a"), "`Etcd.Hosts` is stated twice, in another case"),
-        (etcd("Hosts: [h], Key: a, ID: '9'"), "`Etcd.ID` is a whole number"),
+        (etcd("Hosts: ['h/p'], Key: a"), "an entry that is not"),
+        (etcd("Hosts: ['https://h', h2], Key: a"), "mixes protocols"),
+        (etcd("Hosts: [h], hosts: [h], Key: a"), "`Etcd.Hosts` is stated twice in different case"),
+        (etcd("Hosts: [h], Key: a, ID: '9'"), "`Etcd.ID` is not a whole number"),
         (own("Url: redis"), "`ServiceRegistry.Url` cannot be used"),
         (own("Url: 'mem://?ttl=0s'"), "100ms to 1day, such as `10s`"),
         (own("Url: 'mem://', Key: a/"), "`ServiceRegistry.Key` cannot be used"),
-        (own("Key: a"), "`ServiceRegistry.Key` stands beside"),
+        (own("Key: a"), "`ServiceRegistry.Url` is missing: set it beside `ServiceRegistry.Key`"),
         (own("AdvertiseOn: 'a:b'"), "`ServiceRegistry.AdvertiseOn` cannot be used"),
         (own("Cidr: '10'"), "`ServiceRegistry.Cidr` cannot be used"),
-        (own("Weight: -1"), "`ServiceRegistry.Weight` is from 0"),
-        (own("Metadata: {v: 1.10}"), "`ServiceRegistry.Metadata.v` is a text: put it in quotes"),
+        (own("Weight: -1"), "`ServiceRegistry.Weight` is not within 0"),
+        (
+            own("Metadata: {v: 1.10}"),
+            "`ServiceRegistry.Metadata.v` is not a text: put it in quotes",
+        ),
         (
             "{Name: a/, ListenOn: ':80', ServiceRegistry: {Url: 'mem://'}}".to_owned(),
             "`Name` cannot be used",
         ),
-        ("{Name: a, ListenOn: ':80', Timeout: 5s}".to_owned(), "`Timeout` is a whole number"),
-        ("{Name: a, ListenOn: ':80', Mode: fast}".to_owned(), "`Mode` is one of `dev`, `test`"),
+        ("{Name: a, ListenOn: ':80', Timeout: 5s}".to_owned(), "`Timeout` is not a whole number"),
+        ("{Name: a, ListenOn: ':80', Mode: fast}".to_owned(), "`Mode` is not one of `dev`, `test`"),
         ("{Name: a, ListenOn: ':80', CpuThreshold: 1000}".to_owned(), "from 0 to 999"),
-        ("Name: a\nListenOn: [1]\n".to_owned(), "`ListenOn` is a text"),
+        ("Name: a\nListenOn: [1]\n".to_owned(), "`ListenOn` is not a text"),
         ("Name: a\nName: b\n".to_owned(), "`Name` is stated twice, line=`2`"),
-        ("Name: a\nname: b\n".to_owned(), "`Name` is stated twice, in another case"),
-        ("Name: \"a".to_owned(), "a configuration in YAML is well-formed"),
+        ("Name: a\nname: b\n".to_owned(), "`Name` is stated twice in different case"),
+        ("Name: \"a".to_owned(), "the YAML is malformed"),
         (String::new(), "a map of fields"),
         ("text".to_owned(), "a map of fields"),
     ] {
@@ -308,7 +311,7 @@ fn a_variable_is_refused_and_its_field_is_named() {
     ] {
         let message = refused(&format!("{{{yaml}}}")).to_string();
         assert!(
-            message.starts_with(&format!("`{field}` cannot be used: there is a variable")),
+            message.starts_with(&format!("`{field}` cannot be used: it contains a variable")),
             "{message}"
         );
         assert!(!message.contains('B'), "{message}");
@@ -356,10 +359,10 @@ fn a_variable_in_a_field_of_ones_own_is_refused_if_it_is_read() {
     let config = read("{Name: a, ListenOn: ':80', DataSource: db, Other: $B}").unwrap();
     assert_eq!((config.server.name(), &*config.data_source), ("a", "db"));
     let error = read("{Name: a, ListenOn: ':80', DataSource: 'root:$B@db'}").unwrap_err();
-    assert!(error.to_string().starts_with("`DataSource`: there is a variable"), "{error}");
+    assert!(error.to_string().starts_with("`DataSource`: it contains a variable"), "{error}");
     let error = read("{Name: a, ListenOn: ':$B', DataSource: db}").unwrap_err();
     assert!(
-        error.to_string().contains("`ListenOn` cannot be used: there is a variable"),
+        error.to_string().contains("`ListenOn` cannot be used: it contains a variable"),
         "{error}"
     );
 }
@@ -371,7 +374,7 @@ fn a_configuration_is_a_value_of_other_libraries_too() {
     let config = read(r#"{"NAME": "a", "ListenOn": ":80", "Etcd": {"Hosts": ["h"], "Key": "k"}}"#);
     assert_eq!(url(&config.unwrap()), "etcd://h?layout=go-zero");
     let error = read(r#"{"Name": "a${B}", "ListenOn": ":80"}"#).unwrap_err();
-    assert!(error.to_string().contains("`Name` cannot be used: there is a variable"), "{error}");
+    assert!(error.to_string().contains("`Name` cannot be used: it contains a variable"), "{error}");
 }
 
 #[test]

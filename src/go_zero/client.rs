@@ -1,4 +1,4 @@
-//! Who calls.
+//! The configuration of a client.
 
 use super::etcd::EtcdSection;
 use super::loader::Loader;
@@ -16,16 +16,16 @@ use std::time::Duration;
 ///
 /// | field | default | meaning |
 /// | --- | --- | --- |
-/// | `Endpoints` | none | addresses to call, whatever else is set |
-/// | `Target` | none | a [`ChannelTarget`]; what follows is not looked at then |
-/// | `ServiceRegistry` | none | the `Url` of any registry, and the service there as `Key`: [see there](super#serviceregistry) |
-/// | `Etcd` | that of the configuration around | [see there](super#etcd) |
+/// | `Endpoints` | none | fixed addresses to call; overrides the fields below |
+/// | `Target` | none | a [`ChannelTarget`]; overrides `ServiceRegistry` and `Etcd` |
+/// | `ServiceRegistry` | none | the `Url` of any registry and the service as `Key`: see [`ServiceRegistry`](super#serviceregistry); overrides `Etcd` |
+/// | `Etcd` | inherited from the enclosing configuration | see [Etcd](super#etcd) |
 /// | `App`, `Token` | none | sent with every call as metadata `app` and `token`, if both are set |
-/// | `Timeout` | 2000 | how long a call may take, in milliseconds; 0 for as long as it takes |
-/// | `NonBlock` | `true` | whether to start although nobody can be reached yet |
+/// | `Timeout` | 2000 | the timeout of a call in milliseconds; 0 means none |
+/// | `NonBlock` | `true` | whether to start before an endpoint can be reached |
 ///
-/// In go-zero's own files it stands under a name, such as `UserRpc`. It implements `Deserialize`, and can be
-/// a field of your own:
+/// In go-zero's own files it is nested under a name, such as `UserRpc`. It implements `Deserialize`, so it can be a field
+/// of your own configuration:
 ///
 /// ```
 /// use serde::Deserialize;
@@ -61,10 +61,11 @@ pub struct ClientConfig {
     non_block: bool,
 }
 
-/// go-zero's, in milliseconds.
+/// go-zero's default, in milliseconds.
 const DEFAULT_TIMEOUT: i64 = 2000;
 
-/// What go-zero alone reads of `RpcClientConf`, or refuses if it is `null`.
+/// Fields of `RpcClientConf` whose types are checked as go-zero does. `NonBlock` and `Timeout` are here because go-zero
+/// refuses `null` for them.
 const OTHERS: [Other; 5] = [
     Other::with_default("NonBlock", Kind::Flag),
     Other::with_default("Timeout", Kind::Integer),
@@ -73,20 +74,20 @@ const OTHERS: [Other; 5] = [
     Other::with_default("BalancerName", Kind::Text),
 ];
 
-/// How long to wait for somebody to call, where that is wanted.
+/// How long to wait for an endpoint if `NonBlock` is `false`.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl ClientConfig {
-    /// Reads a configuration.
+    /// Reads a configuration in YAML.
     ///
     /// # Errors
     ///
-    /// `Invalid`, naming what is wrong: [see there](super#errors).
+    /// `Invalid`, naming the wrong field or line: see [Errors](super#errors).
     pub fn from_yaml(yaml: &str) -> Result<Self> {
         Loader::new().parse(Format::Yaml, yaml)
     }
 
-    /// Reads the configuration in a file: [`Loader::read`], where variables are refused.
+    /// Reads a configuration file with [`Loader::read`]; variables are refused.
     ///
     /// # Errors
     ///
@@ -109,37 +110,39 @@ impl ClientConfig {
         })
     }
 
-    /// Whom to call.
+    /// Returns the target to call.
     pub fn target(&self) -> &ChannelTarget {
         &self.target
     }
 
-    /// The values of the metadata `app` and `token` of every call.
+    /// Returns the values of the metadata `app` and `token` that every call carries, if both are set.
     pub fn credentials(&self) -> Option<(&str, &Secret)> {
         self.credentials.as_ref().map(|(app, token)| (app.as_str(), token))
     }
 
-    /// How long a call may take; `None` for as long as it takes.
+    /// Returns the timeout of a call, if there is one.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
 
-    /// Whether to start although nobody can be reached yet.
+    /// Returns whether to start before an endpoint can be reached.
     pub fn non_block(&self) -> bool {
         self.non_block
     }
 
-    /// The options of a channel that sends the credentials and keeps the timeout.
+    /// Returns channel options with the credentials and the timeout.
     ///
     /// # Errors
     ///
-    /// `Invalid` if `App` or `Token` is no value of gRPC metadata: visible ASCII.
+    /// `Invalid` if `App` or `Token` is not a valid value of gRPC metadata (visible ASCII).
     pub fn channel_options(&self) -> Result<ChannelOptions> {
         let mut options = ChannelOptions::default().with_timeout(self.timeout);
         if let Some((app, token)) = self.credentials() {
             for (key, field, value) in [("app", "App", app), ("token", "Token", token.reveal())] {
                 let value = value.parse().map_err(|_| {
-                    invalid(format!("`{field}` is sent as gRPC metadata, which is visible ASCII"))
+                    invalid(format!(
+                        "`{field}` has characters other than visible ASCII: it is sent as gRPC metadata"
+                    ))
                 })?;
                 options.metadata.insert(key, value);
             }
@@ -147,16 +150,16 @@ impl ClientConfig {
         Ok(options)
     }
 
-    /// Connects a channel to the [target](Self::target), with [these options](Self::channel_options).
+    /// Connects a channel to the [target](Self::target), with the options of [`channel_options`](Self::channel_options).
     ///
-    /// With `NonBlock: false` it waits for the registry, and then for an endpoint, for 3 s as in go-zero (`dialTimeout` of
-    /// `zrpc/internal/client.go`). Otherwise a call waits for both, so that a process starts while its registry is
-    /// down; go-zero exits then.
+    /// With `NonBlock: false` it waits for the registry, and then up to 3 s for an endpoint, as in go-zero (`dialTimeout` in
+    /// `zrpc/internal/client.go`). Otherwise each call waits for both, so a process can start while its registry is down;
+    /// go-zero exits in that case.
     ///
     /// # Errors
     ///
-    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_lazy`]; with
-    /// `NonBlock: false` also those of [`connect_channel`], and `Unavailable` if there was no endpoint in time.
+    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_lazy`]; with `NonBlock: false` also those of
+    /// [`connect_channel`], and `Unavailable` if no endpoint could be reached in time.
     ///
     /// # Panics
     ///
@@ -168,7 +171,8 @@ impl ClientConfig {
         }
         let channel = connect_channel(&self.target, options).await?;
         channel.ready(DIAL_TIMEOUT).await.map_err(|status| {
-            let message = format!("nobody could be reached in time, within=`{DIAL_TIMEOUT:?}`");
+            let message =
+                format!("no endpoint could be reached in time, timeout=`{DIAL_TIMEOUT:?}`");
             Error::new(ErrorKind::Unavailable, message).with_source(status)
         })?;
         Ok(channel)
@@ -182,7 +186,7 @@ impl<'de> Deserialize<'de> for ClientConfig {
     }
 }
 
-/// Whom to call, by go-zero's precedence. As there, what is not used is still of the right type.
+/// Returns the target, by go-zero's precedence. As in go-zero, unused fields must still have the right type.
 fn target(config: &Section) -> Result<ChannelTarget> {
     let endpoints = config.texts("Endpoints")?.unwrap_or_default();
     let target = config.stated("Target")?;
@@ -194,7 +198,7 @@ fn target(config: &Section) -> Result<ChannelTarget> {
         let addresses: Vec<_> =
             addresses.collect::<Result<_>>().map_err(|error| config.refused("Endpoints", error))?;
         if addresses.is_empty() {
-            return Err(config.wrong("Endpoints", "is a list of addresses"));
+            return Err(config.wrong("Endpoints", "has no address in it"));
         }
         return Ok(ChannelTarget::Direct(addresses));
     }
@@ -212,7 +216,9 @@ fn target(config: &Section) -> Result<ChannelTarget> {
         place = etcd.place(skips_verification)?;
     }
     let (registry, service) = place.ok_or_else(|| {
-        invalid("a client has one of `Endpoints`, `Target`, `Etcd` and `ServiceRegistry.Url`")
+        invalid(
+            "the client has no target: set `Endpoints`, `Target`, `Etcd` or `ServiceRegistry.Url`",
+        )
     })?;
     Ok(ChannelTarget::Service { registry, service })
 }

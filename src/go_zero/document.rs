@@ -1,4 +1,4 @@
-//! From a text in one of the formats to values.
+//! The formats of a configuration, and their parsers.
 
 use super::value::Value;
 use super::{invalid, yaml};
@@ -10,7 +10,7 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// YAML, as go-zero reads it: where YAML 1.1 and 1.2 differ, as in `yes` and `010`, it is 1.1.
+    /// YAML, as go-zero reads it: YAML 1.1 where 1.1 and 1.2 differ, such as for `yes` and `010`.
     Yaml,
     /// TOML.
     Toml,
@@ -19,11 +19,11 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that the extension of a file's name states: `.yaml`, `.yml`, `.toml` or `.json`, in any case.
+    /// Returns the format for the extension of a file: `.yaml`, `.yml`, `.toml` or `.json`, in any case.
     ///
     /// # Errors
     ///
-    /// `Invalid` if it is another, or there is none.
+    /// `Invalid` if the extension is another one or missing.
     pub fn of(path: &Path) -> Result<Self> {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         match extension.as_str() {
@@ -31,7 +31,7 @@ impl Format {
             "toml" => Ok(Self::Toml),
             "json" => Ok(Self::Json),
             _ => Err(invalid(
-                "the extension of a configuration is `.yaml`, `.yml`, `.toml` or `.json`",
+                "the extension of the configuration file is not `.yaml`, `.yml`, `.toml` or `.json`",
             )),
         }
     }
@@ -47,8 +47,8 @@ impl Format {
 
 fn parse_toml(text: &str) -> Result<Value> {
     let value: Value = toml::from_str(text).map_err(|error| {
-        // What it says may quote the text.
-        let wrong = "a configuration in TOML is well-formed, with each field once";
+        // The parser's own message may quote the text, which may contain a password.
+        let wrong = "the TOML is malformed, or states a field twice";
         let Some(span) = error.span() else { return invalid(wrong) };
         let line = text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1;
         invalid(format!("{wrong}, line=`{line}`"))
@@ -61,10 +61,10 @@ fn parse_json(text: &str) -> Result<Value> {
 }
 
 fn explain_json(error: &serde_json::Error) -> Error {
-    // What `Value` says is of a field that stands twice. What serde_json says of the text may quote it.
+    // A data error comes from `Value` and names a field that is stated twice. Messages of serde_json may quote the text.
     if error.classify() == Category::Data {
         return invalid(error.to_string());
     }
-    let what = "a configuration in JSON is one well-formed value";
+    let what = "the JSON is malformed";
     invalid(format!("{what}, line=`{}`, column=`{}`", error.line(), error.column()))
 }

@@ -1,4 +1,4 @@
-//! The section `Etcd`, for servers and clients.
+//! The section `Etcd` of servers and clients.
 
 use super::section::Section;
 use super::{invalid, refused};
@@ -11,14 +11,14 @@ pub(super) struct EtcdSection {
     hosts: Vec<String>,
     key: Option<String>,
     id: Option<i64>,
-    /// A user and the password.
+    /// The user and the password.
     login: Option<(String, String)>,
-    /// The certificate, its key and whom to trust.
+    /// The paths of the certificate, its key and the trusted authority.
     files: Option<[String; 3]>,
     insecure_skip_verify: bool,
 }
 
-/// The files of TLS, and the options of a URL for them.
+/// The fields that name TLS files, and the corresponding URL options.
 const FILES: [(&str, &str); 3] =
     [("CertFile", "cert"), ("CertKeyFile", "key"), ("CACertFile", "ca")];
 
@@ -27,7 +27,7 @@ impl EtcdSection {
     ///
     /// # Errors
     ///
-    /// `Invalid` if go-zero refuses it, or accepts files of TLS and goes without TLS.
+    /// `Invalid` if go-zero refuses the section, or if only some of the TLS files are set: go-zero would not use TLS then.
     pub(super) fn of(config: &Section) -> Result<Option<Self>> {
         let Some(etcd) = config.section("Etcd", "Etcd.")? else { return Ok(None) };
         let key = etcd.text("Key")?.filter(|key| !key.is_empty()).map(str::to_owned);
@@ -49,12 +49,12 @@ impl EtcdSection {
         }))
     }
 
-    /// The registry and the service, if the section names both. `skips_verification` says whether
-    /// `InsecureSkipVerify` is meant.
+    /// Returns the registry and the service; `None` if the section names neither. `skips_verification` confirms
+    /// `InsecureSkipVerify`.
     ///
     /// # Errors
     ///
-    /// `Invalid` if it names only one, or they or the way there cannot be used.
+    /// `Invalid` if the section names only one of them, or if a field of it cannot be used.
     pub(super) fn place(&self, skips_verification: bool) -> Result<Option<(Target, ServiceName)>> {
         let key = match (self.hosts.as_slice(), &self.key) {
             ([], None) => return Ok(None),
@@ -79,12 +79,12 @@ impl EtcdSection {
         self.key.as_deref()
     }
 
-    /// The id to register under, if one is configured.
+    /// Returns the configured instance id.
     pub(super) fn id(&self) -> Option<i64> {
         self.id
     }
 
-    /// The scheme, and the options for it.
+    /// Returns the URL scheme and the URL options for TLS.
     fn tls(
         &self,
         protocol: Option<Protocol>,
@@ -96,13 +96,14 @@ impl EtcdSection {
         };
         if protocol == Some(Protocol::Http) {
             return Err(invalid(
-                "`Etcd.Hosts` has `http://` in it beside files of TLS: go-zero would go without TLS",
+                "`Etcd.Hosts` has `http://` although TLS files are set, and go-zero would not use TLS: leave \
+                 out `http://` or the files",
             ));
         }
         if self.insecure_skip_verify && !skips_verification {
             return Err(invalid(
-                "`Etcd.InsecureSkipVerify` lets anybody answer for etcd: set \
-                 `ServiceRegistry.InsecureSkipVerify`, too, if that is meant",
+                "`Etcd.InsecureSkipVerify` disables the verification of etcd's identity: to confirm, set \
+                 `ServiceRegistry.InsecureSkipVerify` too",
             ));
         }
         let options = FILES.iter().zip(files);
@@ -120,7 +121,7 @@ fn missing_key() -> Error {
     invalid("`Etcd.Key` is missing: set it beside `Etcd.Hosts`")
 }
 
-/// The files of TLS, if there is to be TLS.
+/// Returns the paths of the TLS files, if they are set.
 fn files(etcd: &Section) -> Result<Option<[String; 3]>> {
     let [cert, key, ca] = FILES.map(|(field, _)| etcd.stated(field));
     let [cert, key, ca] = [cert?, key?, ca?];
@@ -132,21 +133,21 @@ fn files(etcd: &Section) -> Result<Option<[String; 3]>> {
         }
         (None, None, None) if is_there.iter().all(|there| *there == is_there[0]) => Ok(None),
         _ => Err(invalid(
-            "set all of `Etcd.CertFile`, `Etcd.CertKeyFile` and `Etcd.CACertFile`, as go-zero wants, or none. To \
-             trust an authority without a certificate of ours use `ServiceRegistry.Url`, such as \
+            "only some of `Etcd.CertFile`, `Etcd.CertKeyFile` and `Etcd.CACertFile` are set, and go-zero would not \
+             use TLS: set all three or none. For TLS without a client certificate use `ServiceRegistry.Url`, such as \
              `etcds://host?layout=go-zero&ca=ca.pem`",
         )),
     }
 }
 
-/// What the hosts say, if they say it.
+/// The protocol prefix of a host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Http,
     Https,
 }
 
-/// The hosts as a URL has them, and the protocol of all.
+/// Returns the hosts joined for a URL, and their common protocol.
 fn joined(hosts: &[String]) -> Result<(String, Option<Protocol>)> {
     let split = |host: &String| {
         let (protocol, name) = if let Some(name) = host.strip_prefix("http://") {
@@ -156,10 +157,10 @@ fn joined(hosts: &[String]) -> Result<(String, Option<Protocol>)> {
         } else {
             (None, host.as_str())
         };
-        // One with a path would be read as something else in a URL.
+        // These characters would change the structure of the URL.
         if name.is_empty() || name.contains(['/', '?', '#', '@', ',']) {
             return Err(invalid(
-                "`Etcd.Hosts` are each `host` or `host:port`, perhaps behind `http://` or `https://`",
+                "`Etcd.Hosts` has an entry that is not `[http://|https://]host[:port]`",
             ));
         }
         Ok((protocol, name.to_owned()))
@@ -168,7 +169,7 @@ fn joined(hosts: &[String]) -> Result<(String, Option<Protocol>)> {
         hosts.iter().map(split).collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let protocol = protocols.first().copied().flatten();
     if protocols.iter().any(|other| *other != protocol) {
-        return Err(invalid("`Etcd.Hosts` are all of one protocol: go-zero goes by the first"));
+        return Err(invalid("`Etcd.Hosts` mixes protocols: go-zero would apply the first to all"));
     }
     Ok((names.join(","), protocol))
 }

@@ -1,4 +1,4 @@
-//! How a configuration is read.
+//! The loader of configurations.
 
 use super::document::Format;
 use super::invalid;
@@ -14,15 +14,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How a configuration is read, as by go-zero's `conf.Load`.
+/// A loader of configurations, like go-zero's `conf.Load`.
 ///
-/// Whatever type is read: a [`ServerConfig`](super::ServerConfig), a `ClientConfig`, or one of your own in which they
-/// are fields. An error says what is wrong and in which field, and repeats nothing of the text, in which passwords may be.
+/// It reads a [`ServerConfig`](super::ServerConfig), a `ClientConfig`, or a type of your own that contains them. An error
+/// names the field and the cause, and never quotes the text, which may contain passwords.
 ///
-/// | how | `${VAR}` and `$VAR` |
+/// | mode | `${VAR}` and `$VAR` |
 /// | --- | --- |
-/// | [`Loader::new`] | are refused in each text that is read: go-zero reads such a file with `conf.UseEnv`, or takes them literally |
-/// | [`use_env`](Self::use_env) | are replaced by the value in the environment, everywhere in the text, as by `conf.UseEnv`; one that is not set by nothing |
+/// | [`Loader::new`] | are refused in every text that is read, since go-zero may or may not expand them |
+/// | [`use_env`](Self::use_env) | are replaced by the environment's values everywhere in the text, as with `conf.UseEnv`; unset variables expand to nothing |
 /// | [`literal`](Self::literal) | are not special, as without `conf.UseEnv` |
 ///
 /// ```
@@ -49,26 +49,25 @@ enum Variables {
     Expanded(Arc<Lookup>),
 }
 
-/// Returns the value of a variable.
+/// A function that returns the value of a variable.
 type Lookup = dyn Fn(&str) -> Result<Option<String>> + Send + Sync;
 
 impl Loader {
-    /// A loader that refuses variables.
+    /// Returns a loader that refuses variables.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Replaces each `${VAR}` and `$VAR` in the text by the value in the environment before it is parsed, as go-zero's
-    /// `conf.UseEnv` does.
+    /// Replaces each `${VAR}` and `$VAR` by the environment's value before the text is parsed, like go-zero's `conf.UseEnv`.
     ///
-    /// What Go takes for a variable vanishes unless it is set: `pa$$word` is `paword`.
+    /// Everything that Go takes for a variable expands to nothing unless it is set: `pa$$word` becomes `paword`.
     #[must_use]
     pub fn use_env(mut self) -> Self {
         self.variables = Variables::Expanded(Arc::new(variable));
         self
     }
 
-    /// Does as [`use_env`](Self::use_env), with the values that `lookup` returns.
+    /// Replaces variables as [`use_env`](Self::use_env) does, with the values that `lookup` returns.
     #[must_use]
     pub fn use_variables(
         mut self,
@@ -78,24 +77,24 @@ impl Loader {
         self
     }
 
-    /// Takes a `$` for what it is, as in the password `pa$word`.
+    /// Treats a `$` as an ordinary character, as in the password `pa$word`.
     #[must_use]
     pub fn literal(mut self) -> Self {
         self.variables = Variables::Literal;
         self
     }
 
-    /// Reads a file, in the format that its [extension](Format::of) states.
+    /// Reads a file in the format of its [extension](Format::of).
     ///
     /// # Errors
     ///
-    /// `Invalid`, with the path: if the file cannot be read, or what is wrong with it and in which field.
+    /// `Invalid`, naming the path, if the file cannot be read, or if a field or the syntax is wrong.
     pub fn read<T: DeserializeOwned>(&self, path: impl AsRef<Path>) -> Result<T> {
         let path = path.as_ref();
         let read = || {
             let format = Format::of(path)?;
             let text = fs::read_to_string(path).map_err(|error| {
-                invalid("a configuration is a file to read, in UTF-8").with_source(error)
+                invalid("the file cannot be read as UTF-8 text").with_source(error)
             })?;
             self.parse(format, &text)
         };
@@ -105,11 +104,11 @@ impl Loader {
         })
     }
 
-    /// Reads a text.
+    /// Parses a text.
     ///
     /// # Errors
     ///
-    /// `Invalid`, saying what is wrong, and in which field or line.
+    /// `Invalid`, naming the wrong field or line.
     pub fn parse<T: DeserializeOwned>(&self, format: Format, text: &str) -> Result<T> {
         let value = match &self.variables {
             Variables::Expanded(lookup) => format.parse(&expand(text, |name| lookup(name))?)?,
@@ -137,7 +136,7 @@ fn variable(name: &str) -> Result<Option<String>> {
         Ok(value) => Ok(Some(value)),
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => Err(invalid(format!(
-            "a variable in a configuration is UTF-8, name=`{}`",
+            "the environment variable is not UTF-8, name=`{}`",
             name.escape_debug()
         ))),
     }
@@ -147,7 +146,7 @@ thread_local! {
     static LITERAL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While it lives, a [`Loader`] reads on this thread.
+/// Sets `LITERAL` on this thread while it lives.
 struct Reading {
     before: bool,
 }
@@ -164,13 +163,13 @@ impl Drop for Reading {
     }
 }
 
-/// Whether a [`Loader`] reads to which a `$` is only that. A deserializer cannot say so to a type whose fields serde
-/// flattens.
+/// Returns whether the [`Loader`] that reads on this thread treats `$` as an ordinary character. This goes through a
+/// thread-local, since a deserializer cannot pass it to a type whose fields serde flattens.
 pub(super) fn is_literal() -> bool {
     LITERAL.get()
 }
 
-/// Reads a configuration in YAML: [`Loader::parse`], where variables are refused.
+/// Reads a configuration in YAML with [`Loader::parse`]; variables are refused.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -190,7 +189,7 @@ pub(super) fn is_literal() -> bool {
 ///
 /// let wrong = "{Rpc: {Name: a, ListenOn: ':1'}, CacheSize: s3cret}";
 /// let error = go_zero::from_yaml::<Config>(wrong).unwrap_err();
-/// assert_eq!(error.to_string(), "`CacheSize`: what should stand here is u32");
+/// assert_eq!(error.to_string(), "`CacheSize`: wrong value, expected u32");
 /// # Ok(())
 /// # }
 /// ```
@@ -202,7 +201,7 @@ pub fn from_yaml<T: DeserializeOwned>(yaml: &str) -> Result<T> {
     Loader::new().parse(Format::Yaml, yaml)
 }
 
-/// Reads a configuration from a file: [`Loader::read`], where variables are refused.
+/// Reads a configuration file with [`Loader::read`]; variables are refused.
 ///
 /// # Errors
 ///

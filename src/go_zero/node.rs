@@ -1,4 +1,4 @@
-//! From values to the types of a program.
+//! The serde deserializer of parsed values.
 
 use super::value::{Exact, Fields, StatedTwice, Value, find};
 use super::variables::has_variable;
@@ -9,23 +9,23 @@ use serde::de::{DeserializeSeed, EnumAccess, Error, MapAccess, SeqAccess, Varian
 use serde::forward_to_deserialize_any;
 use std::rc::Rc;
 
-/// The name of a newtype that contains a configuration of go-zero's: it inherits `Etcd` from the maps around it.
+/// The newtype name that marks a go-zero configuration, which inherits `Etcd` from the maps around it.
 pub(super) const CONFIG: &str = "$service_registry::go_zero::Config";
 
-/// The section that a configuration inherits.
+/// The section that is inherited.
 const ETCD: &str = "Etcd";
 
-/// What is wrong with a text that has a variable in it.
-pub(super) const VARIABLE: &str = "there is a variable (`$`) in it, and none is expanded: read the \
-     configuration with `Loader::use_env`, or with `Loader::literal` if a `$` is meant";
+/// The error message for a text with a variable.
+pub(super) const VARIABLE: &str = "it contains a variable (`$`), and variables are not expanded: read the \
+     configuration with `Loader::use_env`, or with `Loader::literal` if the `$` is literal";
 
-/// A value, and what is inherited where it stands.
+/// A value with the `Etcd` section that it inherits.
 #[derive(Clone)]
 pub(super) struct Node<'a> {
     value: &'a Value,
-    /// The `Etcd` of the maps around it.
+    /// The `Etcd` section of the maps around it.
     etcd: Option<Rc<Value>>,
-    /// Whether a `$` in a text is only that.
+    /// Whether a `$` in a text is an ordinary character.
     literal: bool,
 }
 
@@ -34,7 +34,7 @@ impl<'a> Node<'a> {
         Self { value, etcd: None, literal }
     }
 
-    /// A value in this one.
+    /// Returns the node of a nested value.
     fn inner(&self, value: &'a Value, etcd: Option<Rc<Value>>) -> Self {
         Self { value, etcd, literal: self.literal }
     }
@@ -43,7 +43,7 @@ impl<'a> Node<'a> {
         if self.literal || !has_variable(text) { Ok(text) } else { Err(Wrong::custom(VARIABLE)) }
     }
 
-    /// The fields of a map with the `Etcd` that counts in it.
+    /// Visits the fields of a map, which inherit the effective `Etcd` of the map.
     fn visit_map<'de, V: Visitor<'de>>(
         &self,
         fields: &'a Fields,
@@ -54,7 +54,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The `Etcd` that counts in a map: its own, and what that lacks of the one around.
+/// Returns the effective `Etcd` of a map: its own, completed with the fields of the inherited one.
 fn inherit(fields: &Fields, around: Option<&Rc<Value>>) -> Result<Option<Rc<Value>>, StatedTwice> {
     let Some(own) = find(fields, ETCD)? else { return Ok(around.cloned()) };
     let (Value::Map(own_fields), Some(Value::Map(around))) = (own, around.map(|etcd| &**etcd))
@@ -70,7 +70,7 @@ fn inherit(fields: &Fields, around: Option<&Rc<Value>>) -> Result<Option<Rc<Valu
     Ok(Some(Rc::new(Value::Map(all))))
 }
 
-/// A map with an inherited `Etcd` in it.
+/// Returns a copy of a map with `etcd` as its `Etcd`.
 fn with_etcd(fields: &Fields, etcd: &Value) -> Value {
     let others = fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(ETCD)).cloned();
     let mut all: Fields = others.collect();
@@ -102,8 +102,8 @@ impl<'de> Deserializer<'de> for Node<'_> {
         }
     }
 
-    /// A number that a program wants as a text is one as it is written, such as a version `1.10`. Whether a text has a
-    /// variable in it is looked at here alone: what serde keeps for later, or for nobody, is asked for as anything.
+    /// A number that the program reads as a text keeps its written form, such as the version `1.10`. Texts are checked for
+    /// variables only here: serde requests buffered and ignored values with `deserialize_any`.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.value {
             Value::Number(number) => visitor.visit_str(&number.written),
@@ -169,7 +169,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         }
     }
 
-    /// What nobody reads may be anything.
+    /// A value that the program ignores is not checked.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         visitor.visit_unit()
     }
@@ -200,7 +200,10 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
-        let (name, value) = self.next.take().ok_or_else(|| Wrong::custom("a field has a name"))?;
+        let (name, value) = self
+            .next
+            .take()
+            .ok_or_else(|| Wrong::custom("a value was requested before its name"))?;
         let inner = self.node.inner(value, self.etcd.clone());
         seed.deserialize(inner).map_err(|wrong| wrong.within(name))
     }
@@ -222,13 +225,13 @@ impl<'de> SeqAccess<'de> for Elements<'_, '_> {
         let Some(value) = self.list.next() else { return Ok(None) };
         let at = self.at;
         self.at += 1;
-        // As in go-zero what stands in a list inherits nothing.
+        // As in go-zero, elements of a list inherit nothing.
         let element = seed.deserialize(self.node.inner(value, None));
         element.map(Some).map_err(|wrong| wrong.within(&at.to_string()))
     }
 }
 
-/// A variant of an enum: its name alone, or a map of its name to its content.
+/// A variant of an enum: its name, or a map from its name to its content.
 struct Variant<'a> {
     name: String,
     content: Option<Node<'a>>,
@@ -251,7 +254,7 @@ struct Content<'a>(Option<Node<'a>>);
 
 impl Content<'_> {
     fn missing() -> Wrong {
-        Wrong::custom("this has a content, which is missing")
+        Wrong::custom("the content of the variant is missing")
     }
 }
 
@@ -261,7 +264,7 @@ impl<'de> VariantAccess<'de> for Content<'_> {
     fn unit_variant(self) -> Result<(), Wrong> {
         match self.0 {
             None => Ok(()),
-            Some(_) => Err(Wrong::custom("this has no content")),
+            Some(_) => Err(Wrong::custom("the variant takes no content")),
         }
     }
 

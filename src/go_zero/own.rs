@@ -1,4 +1,4 @@
-//! The section `ServiceRegistry`, which is ours.
+//! The section `ServiceRegistry`, which go-zero does not have.
 
 use super::section::Section;
 use crate::advertise::Advertise;
@@ -6,39 +6,39 @@ use crate::store::{DEFAULT_WEIGHT, Target};
 use crate::{Result, ServiceName};
 use std::collections::BTreeMap;
 
-/// The one name at the level of go-zero's fields that is ours.
+/// The name of the section.
 pub(super) const OWN: &str = "ServiceRegistry";
 
-/// What stands in front of our fields in an error.
+/// The prefix of the section's fields in errors.
 pub(super) const PREFIX: &str = "ServiceRegistry.";
 
-/// The fields, for servers and clients.
+/// The fields of the section, for servers and clients.
 const FIELDS: [&str; 8] =
     ["Url", "Key", "AdvertiseOn", "Interface", "Cidr", "Weight", "Metadata", "InsecureSkipVerify"];
 
-/// go-zero has no such section.
+/// The section `ServiceRegistry`.
 pub(super) struct OwnSection(Section);
 
 impl OwnSection {
-    /// The section in `config`.
+    /// Returns the section in `config`.
     ///
     /// # Errors
     ///
-    /// `Invalid` if it has other fields: they would be without effect.
+    /// `Invalid` if it has an unknown field, since that field would have no effect.
     pub(super) fn of(config: &Section) -> Result<Option<Self>> {
         let Some(own) = config.section(OWN, PREFIX)? else { return Ok(None) };
         for name in own.names() {
             if !FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name)) {
                 let known = FIELDS.join("`, `");
                 let name = name.escape_debug().to_string();
-                return Err(own.wrong(&name, &format!("is unknown: there are `{known}`")));
+                return Err(own.wrong(&name, &format!("is unknown, known are: `{known}`")));
             }
         }
         Ok(Some(Self(own)))
     }
 
-    /// The registry that replaces `Etcd`, and the service there: `Key`, or the first of `others` that is stated, each
-    /// with the name of its field.
+    /// Returns the registry to use instead of `Etcd`, and the service there: `Key`, or the first of `others` that is set.
+    /// `others` are pairs of field name and value.
     pub(super) fn place(
         &self,
         others: &[(&str, Option<&str>)],
@@ -46,9 +46,9 @@ impl OwnSection {
         let Some(url) = self.0.stated("Url")? else {
             return match self.0.stated("Key")? {
                 None => Ok(None),
-                Some(_) => Err(self
-                    .0
-                    .wrong("Key", "stands beside `ServiceRegistry.Url`, which is missing")),
+                Some(_) => {
+                    Err(self.0.wrong("Url", "is missing: set it beside `ServiceRegistry.Key`"))
+                }
             };
         };
         let registry = url.parse().map_err(|error| self.0.refused("Url", error))?;
@@ -80,16 +80,16 @@ impl OwnSection {
 
     pub(super) fn weight(&self) -> Result<u32> {
         let Some(weight) = self.0.integer("Weight")? else { return Ok(DEFAULT_WEIGHT) };
-        u32::try_from(weight).map_err(|_| self.0.wrong("Weight", "is from 0 to 4294967295"))
+        u32::try_from(weight).map_err(|_| self.0.wrong("Weight", "is not within 0 to 4294967295"))
     }
 
     pub(super) fn metadata(&self) -> Result<BTreeMap<String, String>> {
-        // A version `1.10` is a number to YAML, and would be `1.1`: it takes quotes.
+        // YAML reads an unquoted version `1.10` as the number 1.1, so only texts are accepted.
         let metadata = self.0.section("Metadata", "ServiceRegistry.Metadata.")?;
         metadata.map_or_else(|| Ok(BTreeMap::new()), |metadata| metadata.all_texts())
     }
 
-    /// Whether `InsecureSkipVerify` in `Etcd` is meant.
+    /// Returns whether the section confirms `Etcd.InsecureSkipVerify`.
     pub(super) fn skips_verification(&self) -> Result<bool> {
         Ok(self.0.flag("InsecureSkipVerify")?.unwrap_or(false))
     }

@@ -1,4 +1,4 @@
-//! A part of a configuration, and its fields by name.
+//! A section of a configuration, and typed access to its fields.
 
 use super::loader::is_literal;
 use super::node::{CONFIG, VARIABLE};
@@ -12,23 +12,23 @@ use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A part of a configuration, whose fields are read with go-zero's types.
+/// A section of a configuration. Its fields are read with go-zero's types.
 pub(super) struct Section {
-    /// What stands in front of a field's name in an error, such as `Etcd.`.
+    /// The prefix of a field's name in errors, such as `Etcd.`.
     prefix: &'static str,
     fields: Fields,
-    /// Whether a text may have a variable in it.
+    /// Whether a `$` is an ordinary character.
     literal: bool,
 }
 
-/// What a field must be that is read by go-zero alone.
+/// The type of a field that only go-zero uses.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Text,
     /// One of these texts.
     OneOf(&'static [&'static str]),
     Integer,
-    /// A whole number from 0 to this, without this.
+    /// A whole number from 0 to below this limit.
     Below(i64),
     Flag,
     Map,
@@ -38,28 +38,28 @@ pub(super) enum Kind {
     Duration,
 }
 
-/// A field that is read by go-zero alone.
+/// A field that only go-zero uses.
 pub(super) struct Other {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// Whether it may be the `null` of JSON.
+    /// Whether it may be `null` in JSON.
     pub(super) nullable: bool,
 }
 
 impl Other {
-    /// One that go-zero calls optional.
+    /// Returns a field that go-zero calls optional.
     pub(super) const fn optional(name: &'static str, kind: Kind) -> Self {
         Self { name, kind, nullable: true }
     }
 
-    /// One with a default, where go-zero refuses `null`.
+    /// Returns a field with a default, for which go-zero refuses `null`.
     pub(super) const fn with_default(name: &'static str, kind: Kind) -> Self {
         Self { name, kind, nullable: false }
     }
 }
 
 impl Section {
-    /// Reads the whole of a configuration, with what it inherits.
+    /// Reads a whole configuration, including the inherited fields.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Self, D::Error> {
@@ -67,14 +67,14 @@ impl Section {
         Ok(Self { prefix: "", fields, literal: is_literal() })
     }
 
-    /// The field `name`, unless it is missing.
+    /// Returns the field `name`, if it is present.
     pub(super) fn find(&self, name: &str) -> Result<Option<&Value>> {
         find(&self.fields, name).map_err(|_| {
-            self.wrong(name, "is stated twice, in another case: go-zero takes any of the two")
+            self.wrong(name, "is stated twice in different case: go-zero would use either one")
         })
     }
 
-    /// The field `name`, where go-zero does not tell a `null` of JSON from a missing field.
+    /// Returns the field `name`, if it is present. As in go-zero, a `null` in JSON counts as missing.
     fn optional(&self, name: &str) -> Result<Option<&Value>> {
         Ok(self.find(name)?.filter(|value| !matches!(value, Value::Null)))
     }
@@ -87,11 +87,11 @@ impl Section {
         match value {
             Value::Blank => Ok(""),
             Value::Text(text) => self.checked(name, text),
-            _ => Err(self.wrong(name, "is a text: put it in quotes")),
+            _ => Err(self.wrong(name, "is not a text: put it in quotes")),
         }
     }
 
-    /// The text unless it is empty: in go-zero an empty field is not set.
+    /// Returns the text, unless it is empty: for go-zero an empty field is not set.
     pub(super) fn stated(&self, name: &str) -> Result<Option<&str>> {
         Ok(self.text(name)?.filter(|text| !text.is_empty()))
     }
@@ -108,18 +108,18 @@ impl Section {
             }
             _ => None,
         };
-        integer.map(Some).ok_or_else(|| self.wrong(name, "is a whole number, without quotes"))
+        integer.map(Some).ok_or_else(|| self.wrong(name, "is not a whole number without quotes"))
     }
 
     pub(super) fn flag(&self, name: &str) -> Result<Option<bool>> {
         match self.optional(name)? {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(_) => Err(self.wrong(name, "is `true` or `false`, without quotes")),
+            Some(_) => Err(self.wrong(name, "is not `true` or `false` without quotes")),
         }
     }
 
-    /// A list of texts, or a text that is one in JSON, as a variable may be.
+    /// Returns a list of texts. A text that contains such a list in JSON is accepted too: a variable may expand to one.
     pub(super) fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
         let parsed;
         let list = match self.optional(name)? {
@@ -127,38 +127,38 @@ impl Section {
             Some(Value::List(list)) => list,
             Some(Value::Text(text)) => {
                 parsed = serde_json::from_str::<Vec<Value>>(self.checked(name, text)?);
-                parsed.as_ref().map_err(|_| self.wrong(name, "is a list"))?
+                parsed.as_ref().map_err(|_| self.wrong(name, "is not a list"))?
             }
-            Some(_) => return Err(self.wrong(name, "is a list")),
+            Some(_) => return Err(self.wrong(name, "is not a list")),
         };
         let texts = list.iter().map(|value| match value {
             Value::Text(text) => self.checked(name, text).map(str::to_owned),
             Value::Number(number) => Ok(number.to_text()),
             Value::Blank | Value::Null => Ok(String::new()),
             Value::Bool(_) | Value::List(_) | Value::Map(_) => {
-                Err(self.wrong(name, "is a list of texts"))
+                Err(self.wrong(name, "is not a list of texts"))
             }
         });
         texts.collect::<Result<_>>().map(Some)
     }
 
-    /// The map `name`, as a section.
+    /// Returns the map `name` as a section.
     pub(super) fn section(&self, name: &str, prefix: &'static str) -> Result<Option<Self>> {
         match self.optional(name)? {
             None => Ok(None),
             Some(Value::Map(fields)) => {
                 Ok(Some(Self { prefix, fields: fields.clone(), literal: self.literal }))
             }
-            Some(_) => Err(self.wrong(name, "is a map of fields: fill it, or leave it out")),
+            Some(_) => Err(self.wrong(name, "is not a map of fields: fill it in, or leave it out")),
         }
     }
 
-    /// The names of the fields.
+    /// Returns the names of the fields.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|(name, _)| name.as_str())
     }
 
-    /// All fields, of which each is a text. The case of their names counts.
+    /// Returns all fields, each of which must be a text. Their names are case-sensitive.
     pub(super) fn all_texts(&self) -> Result<BTreeMap<String, String>> {
         let texts = self
             .fields
@@ -167,7 +167,7 @@ impl Section {
         texts.collect()
     }
 
-    /// Refuses what go-zero refuses in fields that it alone reads, as far as their types say.
+    /// Checks the types of fields that only go-zero uses, so that a file that go-zero refuses is refused here too.
     pub(super) fn check(&self, others: &[Other]) -> Result<()> {
         for Other { name, kind, nullable } in others {
             let value = match self.find(name)? {
@@ -197,7 +197,7 @@ impl Section {
                 }
             };
             if !fits {
-                return Err(self.wrong(name, &format!("is {what}")));
+                return Err(self.wrong(name, &format!("is not {what}")));
             }
         }
         Ok(())
@@ -207,7 +207,7 @@ impl Section {
         invalid(format!("`{}{name}` {what}", self.prefix))
     }
 
-    /// The error of a field whose value is refused with `error`.
+    /// Returns the error for a field whose value was refused with `error`.
     pub(super) fn refused(&self, name: &str, error: Error) -> Error {
         refused(&format!("{}{name}", self.prefix), error)
     }

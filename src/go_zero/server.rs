@@ -1,4 +1,4 @@
-//! Who registers.
+//! The configuration of a server.
 
 use super::Format;
 use super::etcd::EtcdSection;
@@ -19,11 +19,12 @@ use std::path::Path;
 /// | field | meaning |
 /// | --- | --- |
 /// | `Name` | required: the name of the server |
-/// | `ListenOn` | required: `host:port`, [`ListenOn`] |
-/// | `Etcd` | where to register, and as what: [see there](super#etcd); without it nowhere |
-/// | `ServiceRegistry` | what go-zero has not: [see there](super#serviceregistry) |
+/// | `ListenOn` | required: the address to listen on, `host:port`: see [`ListenOn`] |
+/// | `Etcd` | the registry and the service to register as: see [Etcd](super#etcd) |
+/// | `ServiceRegistry` | settings that go-zero does not have: see [`ServiceRegistry`](super#serviceregistry) |
 ///
-/// It can be a field of a configuration of your own, as it implements `Deserialize`.
+/// Without `Etcd` and `ServiceRegistry.Url` the server is not registered. It implements `Deserialize`, so it can be a field
+/// of your own configuration.
 ///
 /// ```
 /// use service_registry::go_zero::ServerConfig;
@@ -38,7 +39,7 @@ use std::path::Path;
 /// ",
 /// )?;
 /// let listener = config.listen_on().bind().await?;
-/// // It listens, so it may be found. Its server accepts with `serve::Listener::from(listener)`.
+/// // Register once the listener is bound. The server accepts with `serve::Listener::from(listener)`.
 /// let registration = config.register(listener.local_addr()?).await?.expect("it has a registry");
 /// assert_eq!(registration.instance().service().as_str(), "user.rpc");
 /// registration.stop().await?;
@@ -49,14 +50,14 @@ use std::path::Path;
 pub struct ServerConfig {
     name: String,
     advertise: Advertise,
-    /// Where it registers, and as what.
+    /// The registry and the service to register as.
     place: Option<(Target, ServiceName)>,
     id: Option<InstanceId>,
     weight: u32,
     metadata: BTreeMap<String, String>,
 }
 
-/// What go-zero alone reads, of `RpcServerConf` and `service.ServiceConf`.
+/// Fields of `RpcServerConf` and `service.ServiceConf` that only go-zero uses. Their types are checked as go-zero does.
 const OTHERS: [Other; 16] = [
     Other::with_default("Log", Kind::Map),
     Other::with_default("Mode", Kind::OneOf(&["dev", "test", "rt", "pre", "pro"])),
@@ -77,11 +78,11 @@ const OTHERS: [Other; 16] = [
 ];
 
 impl ServerConfig {
-    /// Reads a configuration.
+    /// Reads a configuration in YAML.
     ///
     /// # Errors
     ///
-    /// `Invalid`, naming what is wrong: [see there](super#errors).
+    /// `Invalid`, naming the wrong field or line: see [Errors](super#errors).
     ///
     /// ```
     /// use service_registry::go_zero::ServerConfig;
@@ -94,7 +95,7 @@ impl ServerConfig {
         Loader::new().parse(Format::Yaml, yaml)
     }
 
-    /// Reads the configuration in a file: [`Loader::read`], where variables are refused.
+    /// Reads a configuration file with [`Loader::read`]; variables are refused.
     ///
     /// # Errors
     ///
@@ -136,34 +137,34 @@ impl ServerConfig {
         Ok(this)
     }
 
-    /// The name of the server.
+    /// Returns the name of the server.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where to listen.
+    /// Returns the address to listen on.
     pub fn listen_on(&self) -> &ListenOn {
         self.advertise.listen_on()
     }
 
-    /// Where to register, if it should.
+    /// Returns the registry, if the configuration names one.
     pub fn registry(&self) -> Option<&Target> {
         self.place.as_ref().map(|(registry, _)| registry)
     }
 
-    /// The service to register as, if it should.
+    /// Returns the service to register as, if the configuration names a registry.
     pub fn service(&self) -> Option<&ServiceName> {
         self.place.as_ref().map(|(_, service)| service)
     }
 
-    /// The id to register under: `Etcd.ID`, if that is above 0.
+    /// Returns the configured instance id: `Etcd.ID`, if that is above 0.
     pub fn id(&self) -> Option<&InstanceId> {
         self.id.as_ref()
     }
 
-    /// What to register, once the server listens at `bound`, under `lease`.
+    /// Returns the instance to register for a server that is bound to `bound`, under `lease`.
     ///
-    /// Its id is `Etcd.ID`; unless that is set, the lease's, in decimal, as is go-zero's custom.
+    /// Its id is `Etcd.ID`, or the decimal lease id if that is not set, as in go-zero.
     ///
     /// # Errors
     ///
@@ -178,9 +179,9 @@ impl ServerConfig {
         Ok(instance.with_weight(self.weight).with_metadata(self.metadata.clone()))
     }
 
-    /// Registers the server, which listens at `bound`; `None` if the configuration names no registry.
+    /// Registers the server, which is bound to `bound`. Returns `None` if the configuration names no registry.
     ///
-    /// This is [`register_with`](Self::register_with) with default options.
+    /// The same as [`register_with`](Self::register_with) with default options.
     ///
     /// # Errors
     ///
@@ -189,10 +190,11 @@ impl ServerConfig {
         self.register_with(bound, RegistrationOptions::default()).await
     }
 
-    /// Registers the server, which listens at `bound`, with `options`; `None` if the configuration names no registry.
+    /// Registers the server, which is bound to `bound`, with `options`. Returns `None` if the configuration names no
+    /// registry.
     ///
-    /// It makes a client of its own, lazily: with [`RegistrationOptions::in_background`] the server starts while its registry
-    /// is down. Several servers of one registry share a client by [`register_on`](Self::register_on).
+    /// It creates a lazy client of its own, so with [`RegistrationOptions::in_background`] the server can start while its
+    /// registry is down. Use [`register_on`](Self::register_on) to share one client between several servers.
     ///
     /// # Errors
     ///
@@ -207,8 +209,8 @@ impl ServerConfig {
         self.register_on(&client, bound, options).await.map(Some)
     }
 
-    /// Registers the server, which listens at `bound`, in the registry of `client`, under a new lease id unless `options`
-    /// state one.
+    /// Registers the server, which is bound to `bound`, in the registry of `client`. It uses a new lease id unless
+    /// `options` set one.
     ///
     /// # Errors
     ///

@@ -1,18 +1,18 @@
-//! What a configuration says, whatever its format.
+//! The parsed values of a configuration, independent of its format.
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 
-/// The fields of a map, in their order; no name stands twice.
+/// The fields of a map in their order, with unique names.
 pub(super) type Fields = Vec<(String, Value)>;
 
-/// What stands somewhere in a configuration. It has no `Debug`: passwords may be in it.
+/// A value in a configuration. It has no `Debug`, since it may contain passwords.
 #[derive(Clone)]
 pub(super) enum Value {
     /// The `null` of JSON.
     Null,
-    /// The `null` of YAML, which go-zero takes for the text "".
+    /// The `null` of YAML, which go-zero reads as the text "".
     Blank,
     Bool(bool),
     Number(Number),
@@ -21,7 +21,7 @@ pub(super) enum Value {
     Map(Fields),
 }
 
-/// A number, and how it is written.
+/// A number and its written form.
 #[derive(Clone)]
 pub(super) struct Number {
     pub(super) written: String,
@@ -35,12 +35,12 @@ pub(super) enum Exact {
 }
 
 impl Value {
-    /// A whole number, as the text has it.
+    /// Returns a whole number with its written form.
     pub(super) fn integer(written: impl Into<String>, integer: i128) -> Self {
         Self::Number(Number { written: written.into(), exact: Exact::Integer(integer) })
     }
 
-    /// A number of YAML or TOML, which go-zero cannot tell from a whole number where it has no fraction.
+    /// Returns a number of YAML or TOML. Without a fraction it becomes a whole number, as in go-zero.
     pub(super) fn float(written: impl Into<String>, float: f64) -> Self {
         #[allow(clippy::cast_possible_truncation)] // it is below 2^63
         let exact = if float.fract() == 0.0 && float.abs() < 9.0e18 {
@@ -51,7 +51,7 @@ impl Value {
         Self::Number(Number { written: written.into(), exact })
     }
 
-    /// The same, where each number without a fraction is a whole number.
+    /// Turns each float without a fraction into a whole number.
     pub(super) fn with_whole_floats(self) -> Self {
         match self {
             Self::Number(Number { written, exact: Exact::Float(float) }) => {
@@ -66,7 +66,7 @@ impl Value {
         }
     }
 
-    /// The number of values that it consists of.
+    /// Returns the number of values in it, including itself.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::List(list) => 1 + list.iter().map(Self::size).sum::<usize>(),
@@ -77,7 +77,7 @@ impl Value {
 }
 
 impl Number {
-    /// As go-zero writes it, where it wants a text.
+    /// Returns the text that go-zero converts the number to.
     pub(super) fn to_text(&self) -> String {
         match self.exact {
             Exact::Integer(integer) => integer.to_string(),
@@ -86,18 +86,18 @@ impl Number {
     }
 }
 
-/// The field `name`, whose case does not count.
+/// Returns the field `name`, ignoring case.
 ///
 /// # Errors
 ///
-/// If it stands there twice, in different case.
+/// If there are two such fields, in different case.
 pub(super) fn find<'a>(fields: &'a Fields, name: &str) -> Result<Option<&'a Value>, StatedTwice> {
     let mut found = fields.iter().filter(|(field, _)| field.to_lowercase() == name.to_lowercase());
     let first = found.next().map(|(_, value)| value);
     if found.next().is_some() { Err(StatedTwice) } else { Ok(first) }
 }
 
-/// A field stands twice: go-zero takes one of them, and not always the same.
+/// A field is stated twice in different case. go-zero would use either one, and not always the same.
 #[derive(Debug)]
 pub(super) struct StatedTwice;
 
@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for Value {
 
 pub(super) struct AnyValue;
 
-/// The key by which the crate `toml` marks a date or a time.
+/// The key with which the crate `toml` marks a date or a time.
 const TOML_DATETIME: &str = "$__toml_private_datetime";
 
 impl<'de> Visitor<'de> for AnyValue {

@@ -1,16 +1,16 @@
-//! `${VAR}` and `$VAR`, as Go's `os.Expand` reads them, which go-zero's `conf.UseEnv` uses.
+//! `${VAR}` and `$VAR` with the syntax of Go's `os.Expand`, which go-zero's `conf.UseEnv` uses.
 
-/// What a `$` begins.
+/// The syntax element that a `$` begins.
 enum Dollar<'a> {
-    /// A variable, and how many bytes after the `$` it takes.
+    /// A variable, and its length in bytes after the `$`.
     Variable(&'a str, usize),
-    /// A wrong `${`, of so many bytes, which vanishes.
+    /// A malformed `${`, and its length in bytes after the `$`. It expands to nothing.
     Broken(usize),
-    /// Nothing: it is a `$`.
+    /// A literal `$`.
     Plain,
 }
 
-/// Replaces each variable by its value; one without is empty.
+/// Replaces each variable by its value. An unset variable expands to nothing.
 pub(super) fn expand<E>(
     text: &str,
     mut value: impl FnMut(&str) -> Result<Option<String>, E>,
@@ -33,15 +33,15 @@ pub(super) fn expand<E>(
     Ok(expanded)
 }
 
-/// Whether expansion would change the text, or would if the variable had another value.
+/// Returns whether the text contains a variable or a malformed `${`.
 pub(super) fn has_variable(text: &str) -> bool {
     let mut parts = text.split('$').skip(1);
-    // The last part may be cut off by the next `$`, as in `$$`: then that is the variable.
+    // `split` separates the two `$` of the variable `$$`, so it is searched for directly.
     let doubled = text.contains("$$");
     doubled || parts.any(|after| !matches!(dollar(after), Dollar::Plain))
 }
 
-/// What a `$` begins that stands in front of `after`.
+/// Returns the element that a `$` in front of `after` begins.
 fn dollar(after: &str) -> Dollar<'_> {
     let bytes = after.as_bytes();
     match bytes {
@@ -60,7 +60,7 @@ fn dollar(after: &str) -> Dollar<'_> {
     }
 }
 
-/// A variable of a shell, of one character. An environment has none.
+/// Returns whether the byte names a special shell variable. The environment never contains one.
 fn is_special(byte: u8) -> bool {
     byte.is_ascii_digit() || b"*#$@!?-".contains(&byte)
 }
@@ -79,7 +79,7 @@ mod tests {
         expand(text, value).unwrap()
     }
 
-    /// The table is what `os.Expand` of Go 1.26 returns.
+    /// The table lists results of `os.Expand` in Go 1.26.
     #[test]
     fn variables_are_expanded_as_in_go() {
         for (text, expected) in [

@@ -1,12 +1,11 @@
-//! What is wrong with a configuration, and where.
+//! The error of a configuration value, and its position.
 
 use super::invalid;
 use crate::Error;
 use serde::de::{self, Expected, Unexpected};
 use std::fmt;
 
-/// What is wrong with a value, and the names of the fields that it stands in. It repeats nothing of the text, in which
-/// passwords may be.
+/// An error of a value, with the path of its field. It never quotes the text, which may contain passwords.
 #[derive(Debug)]
 pub(super) struct Wrong {
     path: String,
@@ -14,7 +13,7 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    /// The same, in the field `name`.
+    /// Puts the field `name` in front of the path.
     pub(super) fn within(mut self, name: &str) -> Self {
         let dot = if self.path.is_empty() { "" } else { "." };
         self.path = format!("{}{dot}{}", name.escape_debug(), self.path);
@@ -26,7 +25,7 @@ impl Wrong {
     }
 
     fn expected(what: &dyn fmt::Display) -> Self {
-        Self { path: String::new(), what: format!("what should stand here is {what}") }
+        Self { path: String::new(), what: format!("wrong value, expected {what}") }
     }
 }
 
@@ -41,7 +40,7 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
-/// What serde says of a value shows it, so it is not asked.
+/// Overrides serde's default messages, which quote the value.
 impl de::Error for Wrong {
     fn custom<T: fmt::Display>(what: T) -> Self {
         Self { path: String::new(), what: what.to_string() }

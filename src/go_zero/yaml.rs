@@ -9,26 +9,27 @@ use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, Tag, opti
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// How deep values stand in each other at most.
+/// The maximum nesting depth of values.
 const MAX_DEPTH: usize = 100;
 
-/// How many values there are at most, those that aliases repeat counted each time.
+/// The maximum number of values, with every alias expanded.
 const MAX_VALUES: usize = 100_000;
 
-/// The values of a document.
+/// Parses a document.
 pub(super) fn parse(text: &str) -> Result<Value> {
     let options: Options = options! { emit_comments: false };
-    let events = Parser::new_from_str_with_options(text, options).map(|event| {
-        event.map_err(|error| at(error.marker(), "a configuration in YAML is well-formed"))
-    });
+    let events = Parser::new_from_str_with_options(text, options)
+        .map(|event| event.map_err(|error| at(error.marker(), MALFORMED)));
     let mut builder = Builder { events, anchors: HashMap::new(), left: MAX_VALUES };
     builder.document()
 }
 
+const MALFORMED: &str = "the YAML is malformed";
+
 struct Builder<I> {
     events: I,
     anchors: HashMap<usize, Value>,
-    /// How many more values there may be.
+    /// How many more values are allowed.
     left: usize,
 }
 
@@ -40,26 +41,26 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span)>>> Builder<I> {
             match event {
                 Event::StreamStart | Event::DocumentEnd => {}
                 Event::DocumentStart(..) if root.is_some() => {
-                    return Err(at(&span.start, "a configuration is a single document"));
+                    return Err(at(&span.start, "the YAML has more than one document"));
                 }
                 Event::DocumentStart(..) => {
                     let first = self.next()?;
                     root = Some(self.value(first, 0)?);
                 }
                 Event::StreamEnd => return Ok(root.unwrap_or(Value::Blank)),
-                _ => return Err(at(&span.start, "a configuration in YAML is well-formed")),
+                _ => return Err(at(&span.start, MALFORMED)),
             }
         }
     }
 
     fn next(&mut self) -> Result<(Event<'a>, Span)> {
-        self.events.next().unwrap_or_else(|| Err(invalid("a configuration in YAML has an end")))
+        self.events.next().unwrap_or_else(|| Err(invalid("the YAML ends unexpectedly")))
     }
 
     fn value(&mut self, (event, span): (Event<'a>, Span), depth: usize) -> Result<Value> {
         let mark = &span.start;
         if depth > MAX_DEPTH {
-            return Err(at(mark, "values stand too deep in each other"));
+            return Err(at(mark, "the values are nested too deeply"));
         }
         self.left = self.left.checked_sub(1).ok_or_else(|| too_many(mark))?;
         let (anchor, value) = match event {
@@ -70,11 +71,12 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span)>>> Builder<I> {
             Event::MappingStart(_, anchor, _) => (anchor, self.map(depth)?),
             Event::Alias(anchor) => {
                 let value = self.anchors.get(&anchor).cloned();
-                let value = value.ok_or_else(|| at(mark, "an alias repeats an earlier value"))?;
+                let value =
+                    value.ok_or_else(|| at(mark, "the alias refers to no earlier value"))?;
                 self.left = self.left.checked_sub(value.size()).ok_or_else(|| too_many(mark))?;
                 (0, value)
             }
-            _ => return Err(at(mark, "a configuration in YAML is well-formed")),
+            _ => return Err(at(mark, MALFORMED)),
         };
         if anchor != 0 {
             self.left = self.left.checked_sub(value.size()).ok_or_else(|| too_many(mark))?;
@@ -123,14 +125,17 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span)>>> Builder<I> {
     }
 }
 
-/// Takes the fields of a map, or of a list of them of which the first counts most, instead of those before.
+/// Merges a map, or a list of maps, into `fields`. Merged fields replace existing ones, and earlier maps of the list
+/// override later ones.
 fn merge(fields: &mut Fields, value: Value, mark: &Marker) -> Result<()> {
     let maps = match value {
         Value::List(list) => list,
         map => vec![map],
     };
     for map in maps.into_iter().rev() {
-        let Value::Map(map) = map else { return Err(at(mark, "`<<` merges maps")) };
+        let Value::Map(map) = map else {
+            return Err(at(mark, "`<<` merges a value that is not a map"));
+        };
         for (name, value) in map {
             set(fields, name, value);
         }
@@ -151,7 +156,7 @@ fn name_of(value: Value, mark: &Marker) -> Result<String> {
         Value::Number(number) => Ok(number.to_text()),
         Value::Bool(flag) => Ok(flag.to_string()),
         Value::Null | Value::Blank => Ok(String::new()),
-        Value::List(_) | Value::Map(_) => Err(at(mark, "the name of a field is a text")),
+        Value::List(_) | Value::Map(_) => Err(at(mark, "the name of a field is not a text")),
     }
 }
 
@@ -167,7 +172,7 @@ fn scalar(
     };
     let text = match tag.core_suffix() {
         Some("str") => return Ok(Value::Text(text.into_owned())),
-        None => return Err(at(mark, "a tag is one of YAML's own, such as `!!str`")),
+        None => return Err(at(mark, "the tag is not one of YAML's own, such as `!!str`")),
         Some(_) => text,
     };
     let value = plain::resolve(text);
@@ -177,11 +182,11 @@ fn scalar(
             | (Some("bool"), Value::Bool(_))
             | (Some("null"), Value::Blank)
     );
-    if fits { Ok(value) } else { Err(at(mark, "a value is what its tag says")) }
+    if fits { Ok(value) } else { Err(at(mark, "the value does not match its tag")) }
 }
 
 fn too_many(mark: &Marker) -> Error {
-    at(mark, "a configuration has fewer values, those counted that aliases repeat")
+    at(mark, "the YAML has more than 100000 values, with every alias expanded")
 }
 
 fn at(mark: &Marker, what: &str) -> Error {

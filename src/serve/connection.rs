@@ -37,8 +37,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 ///
-/// A read fails with `TimedOut` if a client takes longer than 30 s to complete its preface or a header block. At most
-/// 64 KiB of a header block and one read are buffered. All other deadlines are up to the server.
+/// A read fails with `TimedOut` if a client takes longer than 30 s to complete a preface or a header block that it has
+/// begun. At most 64 KiB of a header block and one read are buffered. All other deadlines are up to the server.
 ///
 /// # Panics
 ///

@@ -92,7 +92,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         cases: &["client/variable.yaml", "server/variable-in-*"],
-        refused: Some("there is a variable"),
+        refused: Some("it contains a variable"),
         why: "without `conf.UseEnv` go-zero takes a variable literally: a server registers as `${ENV}/user.rpc`",
     },
     Difference {
@@ -102,17 +102,17 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             "server/generated-ca-empty.*",
             "server/generated-ca-null.yaml",
         ],
-        refused: Some("set all of `Etcd.CertFile`"),
+        refused: Some("only some of `Etcd.CertFile`"),
         why: "go-zero goes without TLS, although files for it are named",
     },
     Difference {
         cases: &["server/http-host-with-tls-files.yaml"],
-        refused: Some("would go without TLS"),
+        refused: Some("would not use TLS"),
         why: "go-zero goes without TLS, although files for it are named",
     },
     Difference {
         cases: &["server/http-and-https-hosts.yaml"],
-        refused: Some("all of one protocol"),
+        refused: Some("mixes protocols"),
         why: "go-zero goes by the first: without TLS to all, or with TLS to all",
     },
     Difference {
@@ -127,7 +127,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         cases: &["server/generated-hosts-null-list.json", "server/generated-hosts-mixed-list.yaml"],
-        refused: Some("each `host` or `host:port`"),
+        refused: Some("`Etcd.Hosts` has an entry that is not"),
         why: "an empty host is nobody's: go-zero does not register, or dials it for ever",
     },
     Difference {
@@ -142,7 +142,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         cases: &["server/hosts-twice.yaml"],
-        refused: Some("stated twice, in another case"),
+        refused: Some("stated twice in different case"),
         why: "go-zero takes now this one and now that",
     },
     Difference {
@@ -152,17 +152,17 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         cases: &["server/two-documents.yaml", "server/two-values.json"],
-        refused: Some("a configuration"),
+        refused: Some("line=`"),
         why: "go-zero reads the first one, and silently nothing behind it",
     },
     Difference {
         cases: &["server/plain.json5"],
-        refused: Some("the extension of a configuration"),
+        refused: Some("the extension of the configuration file"),
         why: "go-zero reads JSON5 since 1.10; YAML reads almost all of it, so it is not worth a parser",
     },
     Difference {
         cases: &["server/skip-verify.yaml"],
-        refused: Some("lets anybody answer for etcd"),
+        refused: Some("disables the verification of etcd's identity"),
         why: "whoever is on the way reads and changes all: it takes a second word, of ours",
     },
 ];

@@ -4,10 +4,10 @@ use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 
-/// Messages that say nothing.
-struct Nothing;
+/// A codec of empty messages.
+struct Empty;
 
-impl Codec for Nothing {
+impl Codec for Empty {
     type Encode = ();
     type Decode = ();
     type Encoder = Self;
@@ -22,7 +22,7 @@ impl Codec for Nothing {
     }
 }
 
-impl Encoder for Nothing {
+impl Encoder for Empty {
     type Item = ();
     type Error = Status;
 
@@ -31,7 +31,7 @@ impl Encoder for Nothing {
     }
 }
 
-impl Decoder for Nothing {
+impl Decoder for Empty {
     type Item = ();
     type Error = Status;
 
@@ -41,17 +41,17 @@ impl Decoder for Nothing {
 }
 
 #[tokio::test]
-async fn an_unanswered_call_ends_by_the_timeout() {
-    // The system accepts the connection, and nobody reads it.
+async fn an_unanswered_call_fails_with_deadline_exceeded() {
+    // The system accepts the connection, but no server reads from it.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
     let yaml = format!("{{Endpoints: ['{address}'], Timeout: 50}}");
     let channel = ClientConfig::from_yaml(&yaml).unwrap().connect().await.unwrap();
     let path = "/user.User/Find".parse().unwrap();
     let mut grpc = Grpc::new(channel);
-    let call = grpc.unary(Request::new(()), path, Nothing);
+    let call = grpc.unary(Request::new(()), path, Empty);
     let outcome =
-        registry_testkit::lag::timeout(Duration::from_secs(4), call).await.expect("it ends");
+        registry_testkit::lag::timeout(Duration::from_secs(4), call).await.expect("the call ends");
     let status = outcome.unwrap_err();
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
 }

@@ -1,4 +1,4 @@
-//! What a text means that stands there without quotes, as in YAML 1.1.
+//! The meaning of plain (unquoted) scalars in YAML 1.1.
 
 use crate::go_zero::value::Value;
 use std::borrow::Cow;
@@ -43,7 +43,7 @@ fn number(text: &str) -> Option<Value> {
     }
 }
 
-/// A whole number of 64 bits: `0x` is in front of hexadecimal digits, `0b` of binary ones, and `0` or `0o` of octal ones.
+/// Parses a 64-bit whole number: hexadecimal after `0x`, binary after `0b`, octal after `0` or `0o`.
 fn integer(text: &str) -> Option<i128> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -62,7 +62,7 @@ fn integer(text: &str) -> Option<i128> {
     } else {
         (10, lower.as_str())
     };
-    // Here is no second sign.
+    // `from_str_radix` would accept a second sign.
     let value = u64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'))?;
     let value = if negative { -i128::from(value) } else { i128::from(value) };
     (value >= i64::MIN.into()).then_some(value)

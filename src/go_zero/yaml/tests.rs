@@ -2,7 +2,7 @@ use super::parse;
 use crate::go_zero::value::{Exact, Number, Value};
 use std::fmt::Write as _;
 
-/// As JSON, where a `null` of YAML is `_` and a float has an `f` at its end.
+/// Formats a value like JSON, with `_` for a `null` of YAML and the suffix `f` for a float.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
@@ -26,9 +26,9 @@ fn read(yaml: &str) -> String {
     parse(yaml).map_or_else(|error| format!("refused: {error}"), |value| shown(&value))
 }
 
-/// The table is what `gopkg.in/yaml.v2` makes of it.
+/// The table lists results of `gopkg.in/yaml.v2`.
 #[test]
-fn a_text_without_quotes_means_what_it_does_in_yaml_1_1() {
+fn plain_scalars_are_resolved_as_in_yaml_1_1() {
     for (text, expected) in [
         ("yes", "true"),
         ("On", "true"),
@@ -76,12 +76,12 @@ fn a_text_without_quotes_means_what_it_does_in_yaml_1_1() {
 }
 
 #[test]
-fn anchors_are_repeated_and_merged_as_in_go() {
+fn aliases_and_merges_give_the_same_result_as_in_go() {
     let base = "b: &b {x: 1, w: 2}\nc: &c {x: 3, z: 4}\n";
     for (yaml, expected) in [
         ("d: *b", "d:{x:1,w:2}"),
         ("d: {<<: *b, x: 9}", "d:{x:9,w:2}"),
-        // What stands in front of a merge is replaced by it, other than in YAML itself.
+        // Other than in standard YAML, a merge replaces fields in front of it.
         ("d: {x: 9, <<: *b}", "d:{x:1,w:2}"),
         ("d: {<<: [*b, *c]}", "d:{x:1,z:4,w:2}"),
         ("d: {'<<': *b}", "d:{<<:{x:1,w:2}}"),
@@ -92,17 +92,17 @@ fn anchors_are_repeated_and_merged_as_in_go() {
 }
 
 #[test]
-fn what_is_no_configuration_is_refused_with_its_place() {
+fn invalid_yaml_is_refused_with_line_and_column() {
     for (yaml, expected) in [
         ("a: 1\na: 2", "`a` is stated twice, line=`2`, column=`1`"),
-        ("a: 1\n---\nb: 2", "a single document, line=`2`"),
-        ("a: [1", "well-formed, line="),
+        ("a: 1\n---\nb: 2", "more than one document, line=`2`"),
+        ("a: [1", "malformed, line="),
         ("a: *b", "line=`1`"),
-        ("a: &a [*a]", "an alias repeats an earlier value"),
-        ("a: !own 1", "a tag is one of YAML's own"),
-        ("a: !!int x", "a value is what its tag says"),
-        ("a: {<<: 1}", "`<<` merges maps"),
-        ("? [a]\n: 1", "the name of a field is a text"),
+        ("a: &a [*a]", "the alias refers to no earlier value"),
+        ("a: !own 1", "the tag is not one of YAML's own"),
+        ("a: !!int x", "the value does not match its tag"),
+        ("a: {<<: 1}", "`<<` merges a value that is not a map"),
+        ("? [a]\n: 1", "the name of a field is not a text"),
     ] {
         let message = read(yaml);
         assert!(
@@ -111,16 +111,16 @@ fn what_is_no_configuration_is_refused_with_its_place() {
         );
     }
     let deep = format!("a: {}{}", "[".repeat(200), "]".repeat(200));
-    assert!(read(&deep).contains("too deep"), "{}", read(&deep));
+    assert!(read(&deep).contains("nested too deeply"), "{}", read(&deep));
 }
 
-/// Ten aliases of ten aliases of ten ... would take all memory.
+/// Nested aliases that each repeat ten others would otherwise exhaust the memory.
 #[test]
-fn aliases_do_not_multiply_without_a_limit() {
+fn the_number_of_values_with_expanded_aliases_is_limited() {
     let mut yaml = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
     for level in 1..9 {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
         writeln!(yaml, "a{level}: &a{level} [{aliases}]").unwrap();
     }
-    assert!(read(&yaml).contains("has fewer values"), "{}", read(&yaml));
+    assert!(read(&yaml).contains("more than 100000 values"), "{}", read(&yaml));
 }
