@@ -4,7 +4,7 @@ use crate::{Error, ErrorKind, Result};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Options of one call to a [`Registry`](crate::Registry). The default is what the laws hold for.
+/// Options of one call to a [`Registry`](crate::Registry). The laws hold for the default options.
 ///
 /// ```
 /// use registry_core::CallOptions;
@@ -16,20 +16,19 @@ use tokio::time::timeout;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallOptions {
-    /// How long the caller waits for the answer. A call that is not answered by then fails `Unavailable`.
+    /// How long the caller waits for the answer. A call without an answer by then fails with `Unavailable`.
     ///
-    /// A store has timeouts of its own; the shorter one counts. Only the caller's patience has run out
-    /// here, so a store does not take the server for dead. `None` leaves it to the store. For a watch it
-    /// limits the opening only.
+    /// The store has timeouts of its own; the shorter one applies. `None` leaves the timeout to the store. When the caller's
+    /// timeout passes, the store does not conclude that the server is dead. For a watch, the timeout limits only the opening.
     pub timeout: Option<Duration>,
-    /// How current the answer to a load must be.
+    /// The consistency of a load.
     pub consistency: Consistency,
-    /// Whether a renewal reads the record that it keeps alive.
+    /// Whether a renewal checks the record that it keeps alive.
     pub presence: Presence,
 }
 
 impl CallOptions {
-    /// The default options, for a call that needs a reference to them.
+    /// The default options as a constant, for calls that need a reference.
     pub const DEFAULT: Self =
         Self { timeout: None, consistency: Consistency::Strong, presence: Presence::Check };
 
@@ -40,21 +39,21 @@ impl CallOptions {
         self
     }
 
-    /// Sets how current the answer to a load must be.
+    /// Sets the consistency of a load.
     #[must_use]
     pub fn with_consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
         self
     }
 
-    /// Sets whether a renewal reads the record that it keeps alive.
+    /// Sets whether a renewal checks the record that it keeps alive.
     #[must_use]
     pub fn with_presence(mut self, presence: Presence) -> Self {
         self.presence = presence;
         self
     }
 
-    /// Waits for `call` until the timeout. For authors of stores, around one that has no deadline of its own.
+    /// Awaits `call` up to the timeout. For authors of stores: wrap a call that has no deadline of its own.
     ///
     /// # Errors
     ///
@@ -65,27 +64,27 @@ impl CallOptions {
     }
 }
 
-/// How current the answer to a load must be.
+/// The consistency of a load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Consistency {
-    /// The answer contains every write that was acknowledged before the call, within one lineage.
+    /// Within one lineage, the answer contains every write that was acknowledged before the call.
     #[default]
     Strong,
-    /// The answer may be an older state: etcd answers from the member that is asked, without a quorum. A
-    /// store that has no such read answers as for [`Strong`](Self::Strong).
+    /// The answer may be an older state: an etcd member answers without a quorum. A store without such reads answers as for
+    /// [`Strong`](Self::Strong).
     Stale,
 }
 
-/// Whether a renewal reads the record that it keeps alive.
+/// Whether a renewal checks the record that it keeps alive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Presence {
-    /// The store checks that the record is the last acknowledged one, as the Lost write law demands.
+    /// The store checks that the record is the last acknowledged one, as the law "Lost write" requires.
     #[default]
     Check,
-    /// The caller knows that it is, from an open [`watch_record`](crate::Registry::watch_record). A store
-    /// for which the check costs a request of its own leaves it out.
+    /// The caller already knows this from an open [`watch_record`](crate::Registry::watch_record). A store skips the check
+    /// if it costs a separate request.
     Proven,
 }
 
@@ -101,7 +100,7 @@ mod tests {
     use std::future::pending;
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_ends_at_the_timeout_of_its_caller() {
+    async fn a_call_fails_at_the_callers_timeout() {
         let options = CallOptions::default().with_timeout(Duration::from_secs(2));
         let error = options.limit(pending::<Result<()>>()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);

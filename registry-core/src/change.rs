@@ -1,14 +1,14 @@
-//! Changes: what one revision did to one instance.
+//! Changes to instances.
 
 use crate::{InstanceId, Record};
 
-/// A change to one instance of a service. Exhaustive: a reader that skips a kind diverges.
+/// A change to one instance of a service. The enum is exhaustive, since a reader that ignored a variant would diverge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Change {
-    /// The instance is registered, for the first time or with other data.
+    /// The instance was registered or updated.
     Put(Record),
-    /// The instance is gone: withdrawn, expired, or overwritten by a record that cannot be decoded.
+    /// The instance was withdrawn, expired, deleted, or overwritten by a record that cannot be decoded.
     Delete(Deleted),
 }
 
@@ -22,7 +22,7 @@ impl Change {
     }
 }
 
-/// An instance that is gone, and why, if the store knows.
+/// The deletion of an instance, with its reason if the store knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deleted {
     id: InstanceId,
@@ -30,7 +30,7 @@ pub struct Deleted {
 }
 
 impl Deleted {
-    /// A deletion for an unknown reason.
+    /// Returns a deletion without a reason.
     pub fn new(id: InstanceId) -> Self {
         Self { id, reason: None }
     }
@@ -47,14 +47,14 @@ impl Deleted {
         &self.id
     }
 
-    /// Returns the reason. `None` if the store does not know it: the record was deleted or overwritten by
-    /// others, or its lease was revoked. A difference between two loads has no reason either.
+    /// Returns the reason. `None` if the store does not know it, such as for a record that others deleted or overwrote, for
+    /// a revoked lease, and for a difference between two loads.
     pub fn reason(&self) -> Option<DeleteReason> {
         self.reason
     }
 }
 
-/// Why an instance is gone.
+/// The reason of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeleteReason {

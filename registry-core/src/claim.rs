@@ -1,21 +1,20 @@
-//! Claims: what a caller asks of a store when it registers.
+//! Claims: the lease id, ttl and takeover of a registration.
 
 use crate::{Error, ErrorKind, Holder, LeaseId, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The shortest ttl that can be asked for. A lease is renewed every third of it, over a network.
+/// The minimum ttl. A lease is renewed over the network every third of its ttl.
 pub const MIN_TTL: Duration = Duration::from_millis(100);
 
-/// The longest ttl that can be asked for. So long may an instance that died be listed.
+/// The maximum ttl. A crashed instance may stay listed for this long.
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The ttl of registrations and views where neither their options nor the store's URL state one.
+/// The ttl of registrations and views if neither their options nor the store's URL set one.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
 
-/// Returns how long a watch of a store with this [default ttl](crate::Registry::default_ttl) waits for a
-/// silent source, unless the store's options say otherwise: two thirds of the ttl. A view is then stale
-/// before leases expire that nobody could renew.
+/// Returns the default silence timeout of a store: two thirds of its [default ttl](crate::Registry::default_ttl). A view
+/// thus becomes stale before leases expire that could not be renewed during the silence.
 ///
 /// ```
 /// use registry_core::silence_timeout;
@@ -27,7 +26,7 @@ pub fn silence_timeout(default_ttl: Option<Duration>) -> Duration {
     default_ttl.unwrap_or(DEFAULT_TTL) * 2 / 3
 }
 
-/// What a caller asks of [`register`](crate::Registry::register), besides the instance.
+/// The lease id, ttl and takeover of a call to [`register`](crate::Registry::register).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     lease: LeaseId,
@@ -36,16 +35,16 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Returns a claim with a new lease id that displaces nobody.
+    /// Returns a claim with a new lease id and without takeover.
     ///
-    /// Draw it once for each registration, and repeat a failed `register` with the same one.
+    /// Create one claim for each registration, and repeat a failed `register` with the same claim.
     ///
     /// # Errors
     ///
     /// `Invalid` unless `ttl` is within [`MIN_TTL`] and [`MAX_TTL`].
     pub fn new(ttl: Duration) -> Result<Self> {
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
-            let message = format!("a ttl is {MIN_TTL:?} to {MAX_TTL:?}, got=`{ttl:?}`");
+            let message = format!("the ttl is not within {MIN_TTL:?} to {MAX_TTL:?}, got=`{ttl:?}`");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(Self { lease: LeaseId::random(), ttl, takeover: Takeover::No })
@@ -58,7 +57,7 @@ impl Claim {
         self
     }
 
-    /// Sets whom the claim displaces.
+    /// Sets the holder that the claim may displace.
     #[must_use]
     pub fn with_takeover(mut self, takeover: Takeover) -> Self {
         self.takeover = takeover;
@@ -70,18 +69,18 @@ impl Claim {
         self.lease
     }
 
-    /// Returns how long the registration outlives its last renewal.
+    /// Returns the requested ttl: how long the registration outlives its last renewal.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Returns whom the claim displaces.
+    /// Returns the holder that the claim may displace.
     pub fn takeover(&self) -> Takeover {
         self.takeover
     }
 }
 
-/// Whom a claim may displace from the id that it claims.
+/// The permission of a claim to displace the current holder of its id.
 ///
 /// ```
 /// use registry_core::{CallOptions, Claim, ErrorKind, Instance, Registry, Takeover};
@@ -94,7 +93,7 @@ impl Claim {
 /// let instance = Instance::from_parts("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 /// let old = registry.register(&instance, &Claim::new(Duration::from_secs(10))?, &options).await?;
 ///
-/// // A new incarnation reads who holds the id, and displaces exactly that one.
+/// // A new incarnation reads the holder of the id and displaces exactly that one.
 /// let holder = registry.holder(&instance, &options).await?.expect("the id is held");
 /// let claim = Claim::new(Duration::from_secs(10))?.with_takeover(Takeover::From(holder));
 /// registry.register(&instance, &claim, &options).await?;
@@ -107,10 +106,10 @@ impl Claim {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::exhaustive_enums)] // a store that does not know a kind would displace the wrong one
 pub enum Takeover {
-    /// Nobody: the id must be vacant or held by the claim's own lease.
+    /// No takeover: the id must be vacant or held by the claim's own lease.
     #[default]
     No,
-    /// Exactly this holder. If another one holds the id by now, the claim changes nothing.
+    /// Takeover from exactly this holder. If another one holds the id by then, the claim changes nothing.
     From(Holder),
 }
 
@@ -120,7 +119,7 @@ mod tests {
     use crate::Revision;
 
     #[test]
-    fn a_ttl_is_bounded() {
+    fn a_ttl_out_of_range_is_refused() {
         for bad in [Duration::ZERO, Duration::from_millis(99), MAX_TTL + Duration::from_millis(1)] {
             assert_eq!(Claim::new(bad).unwrap_err().kind(), ErrorKind::Invalid);
         }
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_with_its_holder_can_be_written_down() {
+    fn a_claim_with_a_holder_round_trips_through_json() {
         let holder = Holder::new(Some(LeaseId::new(7).unwrap()), Some(Revision::new(3)));
         let claim = Claim::new(MIN_TTL).unwrap().with_takeover(Takeover::From(holder));
         let written = serde_json::to_string(&claim).unwrap();

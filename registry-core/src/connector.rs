@@ -1,4 +1,4 @@
-//! Connectors: how a URL becomes a registry, open to stores of others.
+//! Connectors: they turn a URL into a registry, also for stores outside of this workspace.
 
 use crate::diagnosis::Finding;
 use crate::{Error, ErrorKind, Registry, Result, Target};
@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
 
-/// Connects to the stores of some URL schemes.
+/// A connector to the stores of some URL schemes.
 ///
-/// A client is given connectors when it is built; there is no global table of them.
+/// The builder of a client takes connectors; there is no global table.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -41,22 +41,21 @@ use std::sync::Arc;
 /// ```
 #[async_trait]
 pub trait Connector: fmt::Debug + Send + Sync + 'static {
-    /// Returns the schemes of the URLs that it connects to, in lower case.
+    /// Returns the supported URL schemes, in lower case.
     fn schemes(&self) -> &[&str];
 
     /// Connects to the store that `target` names.
     ///
     /// # Errors
     ///
-    /// `Invalid` if a part of the URL is wrong, or the store has no namespaces and the options state one. `Unavailable` if the
-    /// store does not answer, `Denied` if it
-    /// refuses the credentials.
+    /// `Invalid` if a part of the URL is wrong, or if the options set a namespace and the store has none. `Unavailable` if
+    /// the store does not answer, `Denied` if it refuses the credentials.
     async fn connect(&self, target: &Target, options: &ConnectOptions) -> Result<Connected>;
 
-    /// Returns a handle to the store that `target` names, without a request: its first call connects.
+    /// Returns a handle to the store that `target` names without sending a request; its first call connects.
     ///
-    /// What [`connect`](Self::connect) checks of the store is checked then, and each call returns what is wrong
-    /// until it is corrected.
+    /// That call also runs the checks of [`connect`](Self::connect). If one fails, every call returns its error until the
+    /// cause is corrected.
     ///
     /// # Errors
     ///
@@ -64,21 +63,21 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     fn connect_lazy(&self, target: &Target, options: &ConnectOptions) -> Result<Connected> {
         let _ = options;
         let message = format!(
-            "the connector has no lazy connections: connect eagerly, scheme=`{}`",
+            "the connector does not support lazy connections: use `connect`, scheme=`{}`",
             target.scheme()
         );
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 }
 
-/// Options of a connection that are no part of the URL.
+/// Options of a connection that are not part of the URL.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ConnectOptions {
-    /// The namespace: services of one are not seen in another. Unless set, it is what the URL says.
+    /// The namespace: a service in one namespace is not visible in another. If unset, that of the URL.
     ///
-    /// A connector puts it where the URLs of its store have it, such as the path of `etcd://` or the option `prefix` of
-    /// `redis://`, and refuses a URL that states another.
+    /// A connector puts it where its URLs have it, such as the path of `etcd://` or the option `prefix` of `redis://`, and
+    /// refuses a URL that states a different one.
     pub namespace: Option<String>,
 }
 
@@ -90,22 +89,22 @@ impl ConnectOptions {
         self
     }
 
-    /// Returns `target` with the namespace as its path, if there is one.
+    /// Returns `target` with the namespace, if there is one, as its path.
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` has another path.
+    /// `Invalid` if `target` has a different path.
     pub fn in_path(&self, target: &Target) -> Result<Target> {
         let Some(namespace) = &self.namespace else { return Ok(target.clone()) };
         check_namespace(namespace, Some(target.path()).filter(|path| !path.is_empty()))?;
         Ok(target.clone().with_path(namespace.as_str()))
     }
 
-    /// Returns `target` with the namespace as the option `name`, if there is one.
+    /// Returns `target` with the namespace, if there is one, as the option `name`.
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` has another value of it.
+    /// `Invalid` if `target` has a different value for that option.
     pub fn in_option(&self, name: &str, target: &Target) -> Result<Target> {
         let Some(namespace) = &self.namespace else { return Ok(target.clone()) };
         check_namespace(namespace, target.option(name))?;
@@ -118,14 +117,15 @@ fn check_namespace(namespace: &str, stated: Option<&str>) -> Result<()> {
         Some(stated) if stated != namespace => Err(Error::new(
             ErrorKind::Invalid,
             format!(
-                "the URL states another namespace: leave out one of them, url=`{stated}`, got=`{namespace}`"
+                "the URL and the options state different namespaces: leave out one of them, url=`{stated}`, \
+                 options=`{namespace}`"
             ),
         )),
         _ => Ok(()),
     }
 }
 
-/// A store that was connected to.
+/// A connected store.
 #[derive(Clone, Debug)]
 pub struct Connected {
     registry: Arc<dyn Registry>,
@@ -133,12 +133,12 @@ pub struct Connected {
 }
 
 impl Connected {
-    /// Wraps a registry without checks of its own.
+    /// Returns a connected store without a diagnosis of its own.
     pub fn new(registry: Arc<dyn Registry>) -> Self {
         Self { registry, diagnose: None }
     }
 
-    /// Adds the checks of the store.
+    /// Adds the store's own diagnosis.
     #[must_use]
     pub fn with_diagnose(mut self, diagnose: Arc<dyn Diagnose>) -> Self {
         self.diagnose = Some(diagnose);
@@ -150,16 +150,16 @@ impl Connected {
         &self.registry
     }
 
-    /// Returns the checks of the store, if it has any.
+    /// Returns the store's own diagnosis, if it has one.
     pub fn diagnose(&self) -> Option<&Arc<dyn Diagnose>> {
         self.diagnose.as_ref()
     }
 }
 
-/// A store that can look for what is wrong with itself.
+/// A store that can diagnose itself.
 #[async_trait]
 pub trait Diagnose: fmt::Debug + Send + Sync + 'static {
-    /// Looks for what is wrong with the store: whether it answers, what these credentials may do, how its
-    /// servers are set up, and what lies there that no registry put there.
+    /// Diagnoses the store: whether it answers, what these credentials may do, how its servers are configured, and which
+    /// foreign keys it contains.
     async fn diagnose(&self) -> Vec<Finding>;
 }

@@ -1,12 +1,12 @@
-//! The contract of a service registry, the same over etcd, Redis and memory.
+//! The contract of a service registry, implemented by stores for etcd, Redis and memory.
 //!
-//! A store is a [`Registry`]: it [registers](Registry::register) an [`Instance`] under a name with a
-//! lease, [loads](Registry::load) the name and [watches](Registry::watch) it from there. The watch is a
-//! versioned stream of changes that can be resumed, and it reports lost history.
+//! A store implements [`Registry`]: it [registers](Registry::register) an [`Instance`] of a service with a lease,
+//! [loads](Registry::load) a service, and [watches](Registry::watch) it from the loaded revision. A watch is a versioned
+//! stream of changes that can be resumed, and that reports lost history.
 //!
-//! This crate holds what all stores share: the model, the trait with its laws, and the stored form of an
-//! instance. It contains no client of any store. Applications use `registry-engine`, which renews,
-//! retries and resumes over any store. A test or a single process uses the memory store:
+//! This crate contains what all stores share: the data model, the trait and its laws, and the stored form of an instance.
+//! It contains no store. Applications use `registry-engine`, which renews leases, retries, and resumes watches over any
+//! store. This example uses the memory store:
 //!
 //! ```
 //! use futures_util::StreamExt;
@@ -25,7 +25,7 @@
 //! registry.keep_alive(&lease, &options).await?;
 //!
 //! let mut watch = registry.watch(&service, before.cursor(), &options).await?;
-//! let batch = watch.next().await.expect("a watch goes on")?;
+//! let batch = watch.next().await.expect("a watch does not end without an error")?;
 //! let [Change::Put(record)] = &batch.changes[..] else { panic!("one put") };
 //! assert_eq!(record.instance(), &instance);
 //! # Ok(())
