@@ -1,4 +1,4 @@
-//! Where a reader stands in the history of one service, and how it proves that to the store.
+//! Cursors: positions in the history of one service, with a proof of that history.
 
 use crate::{Error, ErrorKind, Result, Revision, ServiceName};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -7,14 +7,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Where to resume a watch: a revision, and a proof that the history up to it is still the same one.
+/// A position to resume a watch from: a revision, and a proof that the history up to it is still the same.
 ///
-/// A number alone is not enough. After a failover Redis was seen to fall from revision 3913 to 1827
-/// and then climb over the old numbers with another history; a wiped etcd, or one restored from a
-/// backup, keeps its cluster id and does the same.
+/// A revision alone is not enough. After a failover, Redis was observed to fall from revision 3913 to 1827 and then to
+/// reuse the old numbers for another history. An etcd that was wiped, or restored from a backup, keeps its cluster id and
+/// does the same.
 ///
-/// Opaque, and made to be kept: write it down with [`Display`](fmt::Display) or serde, read it back
-/// with [`FromStr`], across restarts of the process.
+/// A cursor is opaque and can be stored across restarts of the process: write it with [`Display`](fmt::Display) or serde,
+/// and read it with [`FromStr`] or serde.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Cursor {
     origin: Origin,
@@ -23,23 +23,23 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// How far the reader has come.
+    /// Returns the revision.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Returns what the cursor belongs to.
+    /// Returns the store and service that the cursor belongs to.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Whether both are cursors of one service of one store.
+    /// Returns whether both cursors belong to the same service of the same store.
     pub(crate) fn has_origin_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.origin.0, &other.origin.0) || self.origin == other.origin
     }
 }
 
-/// Which service of which store cursors belong to.
+/// The store and service that cursors belong to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(Arc<OriginInner>);
 
@@ -51,14 +51,14 @@ struct OriginInner {
 }
 
 impl Origin {
-    /// The `service` of the store of kind `store`, within `scope`: whatever else of the
-    /// configuration decides which data is read, such as a key prefix.
+    /// Returns the origin for `service` in a store of kind `store`. `scope` is the rest of the configuration that decides
+    /// which data is read, such as a key prefix.
     pub fn new(store: &str, scope: &str, service: &ServiceName) -> Self {
         let (store, scope, service) = (store.to_owned(), scope.to_owned(), service.clone());
         Self(Arc::new(OriginInner { store, scope, service }))
     }
 
-    /// A cursor at `revision`, with what the store needs to recognise its history by.
+    /// Returns a cursor at `revision`. `proof` is what the store needs to recognise its history.
     pub fn cursor(&self, revision: Revision, proof: impl fmt::Display) -> Cursor {
         Cursor { origin: self.clone(), revision, proof: proof.to_string().into() }
     }
@@ -68,26 +68,26 @@ impl Origin {
         &self.0.store
     }
 
-    /// Returns what else of the configuration decides which data is read: layout and prefix, for example.
+    /// Returns what else of the configuration decides which data is read, such as layout and prefix.
     pub fn scope(&self) -> &str {
         &self.0.scope
     }
 
-    /// Returns the service.
+    /// Returns the name of the service.
     pub fn service(&self) -> &ServiceName {
         &self.0.service
     }
 
-    /// The proof in `cursor`, if it is a cursor of this origin.
+    /// Returns the proof in `cursor`, if `cursor` has this origin.
     ///
     /// # Errors
     ///
-    /// `Invalid` if it belongs to another store, scope or service, or holds no proof of type `P`.
+    /// `Invalid` if the cursor belongs to another store, scope or service, or if its proof is not a `P`.
     pub fn proof<P: FromStr>(&self, cursor: &Cursor) -> Result<P> {
         if cursor.origin != *self {
             let (ours, theirs) = (&self.0, &cursor.origin.0);
             let message = format!(
-                "cursor is of another watch: load again, cursor=`{} {} {}`, watch=`{} {} {}`",
+                "the cursor belongs to another store or service: load again, cursor=`{} {} {}`, watch=`{} {} {}`",
                 theirs.store, theirs.scope, theirs.service, ours.store, ours.scope, ours.service
             );
             return Err(Error::new(ErrorKind::Invalid, message));
@@ -96,7 +96,7 @@ impl Origin {
     }
 }
 
-/// `1:store:scope:service:revision:proof`, each percent-encoded where it must be.
+/// `1:store:scope:service:revision:proof`, with percent-encoded fields.
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const ESCAPED: &AsciiSet =
@@ -146,7 +146,7 @@ impl<'de> Deserialize<'de> for Cursor {
 fn unparsable() -> Error {
     Error::new(
         ErrorKind::Invalid,
-        "cursor cannot be read: load again, and keep the new one as it is",
+        "the cursor is malformed: load again, and store the new cursor unchanged",
     )
 }
 

@@ -1,4 +1,4 @@
-//! What is right and what is wrong with a store, as its operator is told: `registryctl doctor`.
+//! The diagnosis of a store, as `registryctl doctor` prints it for operators.
 
 use crate::name::reserved::REHEARSAL;
 use crate::printable::into_printable;
@@ -8,41 +8,41 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// What a check found. Its texts are [printable](crate::printable()), whatever the store contains.
+/// The result of a check. Its texts are [printable](crate::printable()), whatever the store contains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// Which check it was, in a word.
+    /// The name of the check: one word.
     pub check: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// What was found.
+    /// The result in words.
     pub message: String,
-    /// What to do about it.
+    /// What the operator should do, if anything.
     pub advice: Option<String>,
 }
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Level {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// It works, and may not for long, or not for everybody; or it could not be looked at.
+    /// It works now, but may stop working or may not work for everybody; or the check could not be made.
     Warning,
     /// It does not work.
     Error,
 }
 
 impl Finding {
-    /// It is as it should be.
+    /// Returns a finding for a check that passed.
     pub fn ok(check: &'static str, message: impl Into<String>) -> Self {
         let message = into_printable(message.into());
         Self { check, level: Level::Ok, message, advice: None }
     }
 
-    /// It works, and may not for long, or not for everybody.
+    /// Returns a finding for something that works now, but may stop working or may not work for everybody.
     pub fn warning(
         check: &'static str,
         message: impl Into<String>,
@@ -52,7 +52,7 @@ impl Finding {
         Self { level: Level::Warning, advice, ..Self::ok(check, message) }
     }
 
-    /// It does not work.
+    /// Returns a finding for something that does not work.
     pub fn error(
         check: &'static str,
         message: impl Into<String>,
@@ -61,18 +61,19 @@ impl Finding {
         Self { level: Level::Error, ..Self::warning(check, message, advice) }
     }
 
-    /// It could not be looked at. Credentials that suffice for a registry may not suffice for that.
+    /// Returns a warning for a check that could not be made. Credentials that suffice for a registry may not suffice for
+    /// every check.
     pub fn skipped(check: &'static str, why: &Error) -> Self {
-        Self::warning(check, format!("could not be asked: {}", why.chain()), why.kind().advice())
+        Self::warning(check, format!("could not be checked: {}", why.chain()), why.kind().advice())
     }
 
-    /// The store failed at what a registry needs.
+    /// Returns an error for a store that failed at something that a registry needs.
     pub fn failed(check: &'static str, why: &Error) -> Self {
         Self::error(check, why.chain().to_string(), why.kind().advice())
     }
 
-    /// What to say of a question that got no answer: these credentials may not ask it, or the store
-    /// failed.
+    /// Returns the finding for a failed check: [`skipped`](Self::skipped) if these credentials may not make it, otherwise
+    /// [`failed`](Self::failed).
     pub fn from_error(check: &'static str, why: &Error) -> Self {
         match why.kind() {
             ErrorKind::Denied => Self::skipped(check, why),
@@ -80,7 +81,7 @@ impl Finding {
         }
     }
 
-    /// Says of what it is.
+    /// Prefixes the message with the subject of the check.
     #[must_use]
     pub fn with_subject(self, subject: impl fmt::Display) -> Self {
         Self { message: into_printable(format!("{subject}: {}", self.message)), ..self }
@@ -97,11 +98,10 @@ impl fmt::Display for Level {
     }
 }
 
-/// No check takes longer.
+/// The deadline of each check.
 pub const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Makes a check, which may find that these credentials may not ask, or that the store fails. For
-/// authors of stores.
+/// Runs a check within [`CHECK_DEADLINE`], and turns its error into a finding. For authors of stores.
 pub async fn check(
     name: &'static str,
     findings: impl Future<Output = Result<Vec<Finding>>>,
@@ -109,8 +109,8 @@ pub async fn check(
     in_time(findings).await.unwrap_or_else(|error| vec![Finding::from_error(name, &error)])
 }
 
-/// What to say of the records that were read. For authors of stores: `unreadable` are the names of
-/// those that cannot be decoded, and `advice` is what to do about them.
+/// Returns the findings about the records in a store. For authors of stores: `unreadable` are the names of the records that
+/// cannot be decoded, and `advice` is what to do about them.
 pub fn records(
     services: usize,
     instances: usize,
@@ -128,7 +128,7 @@ pub fn records(
     findings
 }
 
-/// A few of `all`, separated by commas, and how many are left. For authors of stores.
+/// Returns the first few of `all`, separated by commas, and the number of the others. For authors of stores.
 pub fn examples(all: impl ExactSizeIterator<Item = String>) -> String {
     const SHOWN: usize = 5;
     let left = all.len().saturating_sub(SHOWN);
@@ -139,10 +139,9 @@ pub fn examples(all: impl ExactSizeIterator<Item = String>) -> String {
     shown.join(", ")
 }
 
-/// What can be found out of any store: whether it answers, and whether these credentials may
-/// register.
+/// Checks any store: whether it answers, and whether these credentials may register.
 ///
-/// For a moment there is an instance of the service `~doctor`, which has a ttl of its own.
+/// It registers an instance of the service `~doctor` for a moment, with a ttl of 5 s.
 pub async fn self_test(registry: &dyn Registry) -> Vec<Finding> {
     let service = ServiceName::new(REHEARSAL).unwrap_or_else(|_| unreachable!("it is a name"));
     let mut findings = Vec::new();
@@ -155,10 +154,10 @@ pub async fn self_test(registry: &dyn Registry) -> Vec<Finding> {
     findings
 }
 
-/// How long a rehearsal that is cut off in the middle stays listed.
+/// How long the test instance stays listed if the self-test is interrupted.
 const REHEARSAL_TTL: Duration = Duration::from_secs(5);
 
-/// Slower than this, a renewal after a third of a ttl of 10 s is often late.
+/// If a load takes longer than this, renewals of a 10 s ttl are often late.
 const SLOW: Duration = Duration::from_secs(1);
 
 async fn answers(registry: &dyn Registry, service: &ServiceName) -> Result<Finding> {
@@ -177,7 +176,7 @@ async fn answers(registry: &dyn Registry, service: &ServiceName) -> Result<Findi
     if fastest < SLOW {
         return Ok(Finding::ok("answer", message));
     }
-    let advice = "use a store that is nearer, or ttls that are ten times as long at least";
+    let advice = "use a store that is nearer, or ttls of at least ten times this duration";
     Ok(Finding::warning("answer", message, advice))
 }
 
@@ -192,7 +191,7 @@ async fn registers(registry: &dyn Registry, service: &ServiceName) -> Result<Fin
         Err(error) if error.kind() == ErrorKind::Denied => {
             let message = format!("these credentials may not register: {}", error.chain());
             let advice =
-                "fine for who only looks services up; to register, grant the right to write";
+                "if the program only discovers services, nothing; otherwise grant it write permission";
             Ok(Finding::warning("register", message, advice))
         }
         Err(error) => Err(error),
@@ -201,19 +200,18 @@ async fn registers(registry: &dyn Registry, service: &ServiceName) -> Result<Fin
 
 async fn register_and_withdraw(registry: &dyn Registry, service: &ServiceName) -> Result<()> {
     let claim = Claim::new(REHEARSAL_TTL)?;
-    let id = claim.lease().to_string().parse()?; // which every layout takes
+    let id = claim.lease().to_string().parse()?; // a number is a valid id in every layout
     let instance = Instance::from_parts(service.clone(), id, "127.0.0.1:1".parse()?);
     let lease = registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
     let renewed = registry.keep_alive(&lease, &CallOptions::DEFAULT).await;
     let loaded = registry.load(service, &CallOptions::DEFAULT).await;
-    // Whatever the others came to. Where not even that is allowed, it goes by its ttl: some
-    // releases of etcd forget to ask whether a nested transaction may write, and ask when its lease
-    // is revoked.
+    // Withdraw before looking at the results, so that nothing stays behind. If even that is denied, the record expires with
+    // its ttl: some etcd releases check write permission not for a nested transaction, but when the lease is revoked.
     registry.deregister(&lease, &CallOptions::DEFAULT).await?;
     renewed?;
     match loaded?.records().find(instance.id().as_str()) {
         Some(_) => Ok(()),
-        None => Err(Error::new(ErrorKind::Internal, "what was registered is not listed")),
+        None => Err(Error::new(ErrorKind::Internal, "the registered instance is not listed")),
     }
 }
 
@@ -229,7 +227,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_check_that_fails_is_an_error_and_one_that_is_denied_a_warning() {
+    async fn a_failed_check_is_an_error_and_a_denied_one_a_warning() {
         for kind in [ErrorKind::Denied, ErrorKind::Unavailable, ErrorKind::Internal] {
             let found = check("it", async move { Err(Error::new(kind, "no")) }).await;
             let expected = if kind == ErrorKind::Denied { Level::Warning } else { Level::Error };
@@ -237,9 +235,9 @@ mod tests {
         }
     }
 
-    /// Names of members, versions and keys steered the terminal of whoever asked the doctor.
+    /// Names of members, versions and keys could send control sequences to the terminal of the doctor's user.
     #[test]
-    fn what_a_store_contains_cannot_steer_a_terminal_through_a_finding() {
+    fn a_finding_contains_no_control_characters_of_a_store() {
         let hostile = "a\u{1b}[2J\u{202e}\n";
         let findings = [
             Finding::ok("it", hostile),

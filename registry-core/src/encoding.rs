@@ -1,18 +1,18 @@
-//! How an instance is stored: a JSON record, its service and id being in the key.
+//! The stored form of an instance: a JSON record. The key holds the service and the id.
 //!
 //! ```text
 //! {"v":1,"address":"10.0.0.1:8080","ports":{"admin":{"port":9090,"protocol":"http"}},"zone":"eu-1","labels":
 //! {"tier":"gold"},"weight":100,"status":"up","lease":7587862094070025734,"ttl":10000,"metadata":{"commit":"4f2a"}}
 //! ```
 //!
-//! Fields are written in this order, without spaces and line breaks; `ports`, `zone`, `labels`, `lease` and `ttl`
-//! only if they are set. `ttl` is in milliseconds; `lease` is written only where the store has it nowhere else.
+//! Fields are written in this order, without spaces and line breaks. `ports`, `zone`, `labels`, `lease` and `ttl` are
+//! written only if they are set. `ttl` is in milliseconds. `lease` is written only if the store keeps it nowhere else.
 //!
-//! Encoding is strict, decoding is tolerant. A record is undecodable if it is larger than [`MAX_RECORD_LEN`], is not
-//! a JSON object, or has no readable address. A reader ignores fields that it does not know, and takes a missing or
-//! `null` weight, status or metadata as the default. A weight or status that it does not understand makes the
-//! instance unavailable: weight 0, and [`Unknown`](InstanceStatus::Unknown). Another field that it does not
-//! understand counts as missing. A higher `v` alone changes nothing.
+//! Encoding is strict, decoding is tolerant. A record is undecodable if it is larger than [`MAX_RECORD_LEN`], is not a
+//! JSON object, or has no readable address. A reader ignores unknown fields, and uses the default for a missing or `null`
+//! weight, status or metadata. A weight or status that it does not understand makes the instance unavailable: the weight
+//! becomes 0, the status [`Unknown`](InstanceStatus::Unknown). Any other field that it does not understand counts as
+//! missing. A higher `v` alone changes nothing.
 
 use crate::instance::{DEFAULT_WEIGHT, Port};
 use crate::metadata::Metadata;
@@ -25,15 +25,15 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The format that is written. Later formats keep the meaning of its fields.
+/// The version of the format that is written. Later versions keep the meaning of its fields.
 pub const VERSION: u32 = 1;
 
-/// The largest record that is read, in bytes. None that is written is larger.
+/// The maximum size of a record in bytes, for reading and writing.
 pub const MAX_RECORD_LEN: usize = 64 * 1024;
 
-/// Why a record cannot be decoded.
+/// The reason why a record cannot be decoded.
 ///
-/// A store skips such a record, counts it and reports it; it ends no load and no watch.
+/// A store skips such a record, counts it and logs it. The record ends no load and no watch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -45,7 +45,7 @@ pub enum DecodeError {
     Malformed(#[from] serde_json::Error),
     /// Its address is missing or is not `host:port`.
     #[error("record has no readable address, address=`{}`", printable(.0))]
-    // JSON escapes only a part of it
+    // `printable`, since JSON escapes only some control characters
     Address(String),
 }
 
@@ -68,7 +68,7 @@ struct EncodedRecord<'a> {
     // `metadata` follows.
 }
 
-/// A record whose fields all are as this release writes them: nearly every one.
+/// A record whose fields all have the types of this release. Nearly every record does.
 #[derive(Deserialize)]
 struct PlainRecord {
     address: Address,
@@ -91,23 +91,25 @@ enum StoredStatus {
     Unknown,
 }
 
-/// A record as it was decoded.
+/// A decoded record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums)] // a store that does not know a kind would list it
+#[allow(clippy::exhaustive_enums)] // a store must handle every variant: an ignored one would be listed
 pub enum Stored {
     /// The instance is registered.
     Live(Record),
-    /// Its owner has withdrawn the instance, and the store has yet to delete the record. It is not listed,
-    /// and holds no id.
+    /// The owner has withdrawn the instance, but the store has not deleted the record yet. The instance is not listed and
+    /// does not hold its id.
     Withdrawn(Record),
 }
 
-/// Encodes `record`, without its revision: at most [`MAX_RECORD_LEN`] bytes.
+/// Encodes `record` without its revision.
+///
+/// It does not call [`Instance::check`], since the instance may come from a record that another program wrote; a store
+/// calls it before it registers.
 ///
 /// # Errors
 ///
-/// `Invalid` if it is larger. What [`Instance::check`] refuses is for a store to refuse: it may have been read, from a record
-/// that another program wrote.
+/// `Invalid` if the result is larger than [`MAX_RECORD_LEN`] bytes.
 pub fn encode(record: &Record) -> Result<Vec<u8>> {
     let status = match record.instance().status() {
         InstanceStatus::Up => StoredStatus::Up,
@@ -117,12 +119,12 @@ pub fn encode(record: &Record) -> Result<Vec<u8>> {
     encode_as(record, status)
 }
 
-/// Encodes `record` as one that its owner has [withdrawn](Stored::Withdrawn). A reader of an earlier release
-/// takes it for an instance that is not available.
+/// Encodes `record` as [withdrawn](Stored::Withdrawn) by its owner. An earlier release reads it as an instance that is not
+/// available.
 ///
 /// # Errors
 ///
-/// As [`encode`].
+/// Those of [`encode`].
 pub fn encode_withdrawn(record: &Record) -> Result<Vec<u8>> {
     encode_as(record, StoredStatus::Withdrawn)
 }
@@ -140,17 +142,17 @@ fn encode_as(record: &Record, status: StoredStatus) -> Result<Vec<u8>> {
         lease: record.lease(),
         ttl: record.ttl().map(|ttl| ttl.as_millis().try_into().unwrap_or(u64::MAX)),
     };
-    let mut bytes = Vec::with_capacity(256); // most are no larger
+    let mut bytes = Vec::with_capacity(256); // most records are smaller
     serde_json::to_writer(&mut bytes, &encoded)
         .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
-    // It is kept in its JSON form: a map of it takes several times the memory, and most records are never asked for one.
+    // Metadata is kept as JSON text, so it is appended without building a map.
     bytes.pop();
     for part in [r#","metadata":"#, instance.encoded_metadata().json(), "}"] {
         bytes.extend_from_slice(part.as_bytes());
     }
     if bytes.len() > MAX_RECORD_LEN {
         let message = format!(
-            "an instance takes at most {MAX_RECORD_LEN} bytes as a record: shorten its labels or metadata, got=`{}`",
+            "the record of the instance is larger than {MAX_RECORD_LEN} bytes: shorten its labels or metadata, got=`{}`",
             bytes.len()
         );
         return Err(Error::new(ErrorKind::Invalid, message));
@@ -158,11 +160,11 @@ fn encode_as(record: &Record, status: StoredStatus) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Decodes the record of the instance that `service` and `id` name. The revision is not part of it.
+/// Decodes the record of instance `id` of `service`. The result has no revision.
 ///
 /// # Errors
 ///
-/// [`DecodeError`] if `record` has no readable address.
+/// [`DecodeError`] if `record` is too large, is not a JSON object, or has no readable address.
 pub fn decode(
     service: &ServiceName,
     id: &InstanceId,
@@ -174,7 +176,7 @@ pub fn decode(
     // One check of the whole record for UTF-8 is cheaper than one of each string.
     let plain = match str::from_utf8(record) {
         Ok(text) => serde_json::from_str(text),
-        Err(_) => serde_json::from_slice(record), // a field that is ignored may have any bytes
+        Err(_) => serde_json::from_slice(record), // an ignored field may contain invalid UTF-8
     };
     let record = match plain {
         Ok(plain) => plain,
@@ -184,7 +186,7 @@ pub fn decode(
 }
 
 impl PlainRecord {
-    /// Reads a record field by field, each as far as it is understood.
+    /// Reads a record field by field, and uses a fallback for each field that it does not understand.
     fn tolerant(mut fields: serde_json::Map<String, Value>) -> Result<Self, DecodeError> {
         let mut field = |name| fields.remove(name).filter(|value| !value.is_null());
         let address = field("address").unwrap_or_default();

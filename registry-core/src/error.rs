@@ -1,4 +1,4 @@
-//! One opaque error, whose kind says what the caller does next.
+//! The error type. Its kind tells the caller what to do next.
 
 use crate::Holder;
 use crate::printable::{PrintableError, into_printable};
@@ -8,29 +8,29 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What an [`Error`] was caused by.
+/// The cause of an [`Error`].
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
-/// A result whose error is a registry's [`Error`].
+/// A result whose error type is [`Error`] by default.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What the caller of a failed operation does next.
+/// The kind of an [`Error`]: what the caller should do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request or the configuration is wrong. Nothing was changed; a retry cannot help.
+    /// The request or the configuration is invalid. Nothing was changed; a retry cannot help.
     Invalid,
     /// The store refused the credentials. A retry cannot help.
     Denied,
-    /// The lease expired, was revoked, was taken over, or its last acknowledged record is gone.
+    /// The lease expired, was revoked or was taken over, or its last acknowledged record is gone.
     LeaseLost,
-    /// Another lease holds the instance id, and the claim does not name it as the one to displace.
+    /// Another holder has the instance id, and the claim does not take over from that holder.
     Superseded,
-    /// The history after the cursor is no longer held.
+    /// The store no longer has the history after the cursor.
     Compacted,
     /// The history that the cursor belongs to was rolled back or replaced.
     Diverged,
-    /// The store did not answer in time: the outcome is unknown.
+    /// The store could not be reached or did not answer in time: the outcome is unknown.
     Unavailable,
     /// The store, or this library, broke the contract.
     Internal,
@@ -38,27 +38,27 @@ pub enum ErrorKind {
     Unsupported,
     /// The client, the registration or the view was closed, or its runtime was shut down.
     Closed,
-    /// The service has no instance that can be called now.
+    /// The service has no available instance at the moment.
     NoInstance,
 }
 
 impl ErrorKind {
-    /// What to do about it, as one imperative sentence without a full stop.
+    /// Returns what to do about the error, as an imperative sentence without a full stop.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Invalid => "correct the request or the configuration",
             Self::Denied => "correct the credentials or the permissions",
             Self::LeaseLost => "register again",
             Self::Superseded => {
-                "stop, or take over from the holder on purpose: another incarnation has the id"
+                "stop, or take over from the holder deliberately: another incarnation has the id"
             }
             Self::Compacted => "load again: the history is gone",
             Self::Diverged => "load again: the history was rolled back",
             Self::Unavailable => "retry with backoff: the outcome is unknown",
-            Self::Internal => "report it: the contract was broken",
-            Self::Unsupported => "do without it, or use a store that offers it",
+            Self::Internal => "report a bug: the store or this library broke the contract",
+            Self::Unsupported => "avoid the operation, or use a store that offers it",
             Self::Closed => "stop: open a new one if it is still needed",
-            Self::NoInstance => "retry when an instance is registered and available",
+            Self::NoInstance => "retry once an instance is available",
         }
     }
 }
@@ -83,21 +83,21 @@ impl fmt::Display for ErrorKind {
 
 /// An error of a registry.
 ///
-/// [`kind`](Self::kind) is what a program decides by. The message is for people: it says what was
-/// wrong and what is allowed, and never repeats the [`source`](StdError::source) nor shows a secret. It and the messages
-/// of the sources are [printable](crate::printable()), whatever a store or a server sent.
+/// Programs decide by the [`kind`](Self::kind). The message is for people: it does not repeat the
+/// [`source`](StdError::source) and never contains a secret. It and the messages of its sources are
+/// [printable](crate::printable()), whatever a store or a server sent.
 #[derive(Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
-    /// Boxed, since few errors have one.
+    /// Boxed, since few errors have a holder.
     holder: Option<Box<Holder>>,
     is_silence: bool,
 }
 
-/// Leaves out what most errors do not have, since `main` shows an error like this.
+/// Omits unset fields, since a `main` that returns an error prints it with `Debug`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Error");
@@ -116,21 +116,21 @@ impl fmt::Debug for Error {
 }
 
 impl Error {
-    /// An error of `kind`. What does not print in the message is escaped.
+    /// Returns an error of `kind`. Unprintable characters of the message are escaped.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = into_printable(message.into());
         Self { kind, message, source: None, holder: None, is_silence: false }
     }
 
-    /// An `Unavailable` error that ends a watch, since its source gave no sign of life for `limit`.
+    /// Returns an `Unavailable` error that ends a watch whose source sent nothing for `limit`.
     pub fn silent(limit: Duration) -> Self {
         let message = format!(
-            "the store is silent on a watch: watch again after its cursor, silent=`{limit:?}`"
+            "the store sent nothing on a watch in time: watch again after its cursor, silence=`{limit:?}`"
         );
         Self { is_silence: true, ..Self::new(ErrorKind::Unavailable, message) }
     }
 
-    /// Adds the error that caused this one. What does not print in its messages is escaped.
+    /// Adds the error that caused this one. Unprintable characters of its messages are escaped.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         let source = source.into();
@@ -141,19 +141,19 @@ impl Error {
         self
     }
 
-    /// Adds the current holder of the id, to a `Superseded` error.
+    /// Adds the current holder of the id to a `Superseded` error.
     #[must_use]
     pub fn with_holder(mut self, holder: Holder) -> Self {
         self.holder = Some(Box::new(holder));
         self
     }
 
-    /// What to do about it.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The message, and those of what caused it: for a log, in one line.
+    /// Returns the message and those of all sources in one line, for logs.
     pub fn chain(&self) -> impl fmt::Display {
         std::iter::successors(Some(self as &dyn StdError), |error| (*error).source())
             .map(ToString::to_string)
@@ -161,25 +161,25 @@ impl Error {
             .join(": ")
     }
 
-    /// Returns the current holder of the id, if this is a `Superseded` error of
-    /// [`register`](crate::Registry::register): what [`Takeover::From`](crate::Takeover::From) takes.
+    /// Returns the current holder of the id, if this is a `Superseded` error of [`register`](crate::Registry::register). Pass
+    /// it to [`Takeover::From`](crate::Takeover::From) to displace the holder.
     pub fn holder(&self) -> Option<&Holder> {
         self.holder.as_deref()
     }
 
-    /// Whether a watch ended because its source was [silent](Self::silent): for that long, nobody noticed what happened
-    /// in the store.
+    /// Returns whether a watch ended because its source was [silent](Self::silent). Changes during the silence were not
+    /// noticed.
     pub fn is_silence(&self) -> bool {
         self.is_silence
     }
 
-    /// Whether the same call may succeed later, unchanged.
+    /// Returns whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         self.kind == ErrorKind::Unavailable
     }
 }
 
-/// What cannot fail has no error: it makes conversions of every kind fit one signature.
+/// Lets functions accept infallible conversions where `Error: From<S::Error>` is required.
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_shows_its_kind_and_keeps_its_source_out_of_the_message() {
+    fn a_message_does_not_repeat_its_source() {
         let cause = std::io::Error::other("connection reset");
         let error = Error::new(ErrorKind::Unavailable, "cannot load").with_source(cause);
         assert_eq!(error.to_string(), "cannot load");
@@ -199,9 +199,9 @@ mod tests {
         assert!(error.is_retryable());
     }
 
-    /// A server's own words steered the terminal of whoever printed the error.
+    /// The message of a server could send control sequences to the terminal of a person who prints the error.
     #[test]
-    fn text_from_outside_cannot_steer_a_terminal_through_an_error_or_its_sources() {
+    fn errors_and_their_sources_contain_no_control_characters() {
         let server = std::io::Error::other("ERR \u{1b}[2J\nWARN forged");
         let wrapped = Error::new(ErrorKind::Internal, "reply=`\u{202e}`").with_source(server);
         let error = Error::new(ErrorKind::Unavailable, "cannot load\u{200b}").with_source(wrapped);

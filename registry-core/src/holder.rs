@@ -4,14 +4,14 @@ use crate::{LeaseId, Revision};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Who holds an id, as the store named it in a `Superseded` [error](crate::Error::holder) or in an answer of
-/// [`holder`](crate::Registry::holder).
+/// The holder of an instance id, as a `Superseded` [error](crate::Error::holder) or
+/// [`Registry::holder`](crate::Registry::holder) names it.
 ///
-/// Opaque, and made to be kept: it can be written down with serde. A record that cannot be decoded, or
-/// that has no lease, has a holder too.
+/// A holder is opaque and can be stored with serde. A record that cannot be decoded, or that has no lease, also has a
+/// holder.
 ///
-/// A lease that holds an id anew, after a deletion, is another holder. A store may not tell this if the lease was only
-/// displaced, and took the id back from its successor without a deletion between: etcd does not.
+/// If a lease registers an id again after a deletion, it counts as a new holder. If a displaced lease takes the id back
+/// from its successor without a deletion in between, a store may report the old holder again: etcd does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Holder {
     lease: Option<LeaseId>,
@@ -19,13 +19,13 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Names a holder. For authors of stores: `lease` is the one under which the record is stored, and
-    /// `claimed` the revision since which the id has had this holder without interruption.
+    /// Returns a holder. For authors of stores: `lease` is the lease of the stored record, and `claimed` is the revision since
+    /// which the id has had this holder without interruption.
     pub fn new(lease: Option<LeaseId>, claimed: Option<Revision>) -> Self {
         Self { lease, claimed }
     }
 
-    /// Returns the lease under which the record is stored.
+    /// Returns the lease of the stored record, if it has one.
     pub fn lease(&self) -> Option<LeaseId> {
         self.lease
     }

@@ -1,4 +1,4 @@
-//! The stored form of a record, byte for byte, and what a reader tolerates.
+//! Tests of the stored form of a record: its exact bytes, and the tolerance of the decoder.
 
 use super::*;
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn encoding_a_record_builds_no_map_of_its_metadata() {
     assert!(!record.instance().encoded_metadata().has_map());
 }
 
-/// The committed forms. Nothing that reads them may change its mind.
+/// The golden files are wire format: every release must read them in the same way.
 #[test]
 fn golden_records_encode_byte_for_byte_and_decode() {
     let full = instance()
@@ -119,10 +119,10 @@ fn only_a_missing_or_unreadable_address_makes_a_record_undecodable() {
     }
 }
 
-/// JSON leaves DEL and the control characters above it as they are, so that a record wrote to the terminal of whoever
-/// read the log.
+/// JSON does not escape DEL and the C1 control characters, so a record could send control sequences to the terminal of a
+/// person who reads the log.
 #[test]
-fn an_error_contains_no_control_characters_of_a_record() {
+fn a_decode_error_contains_no_control_characters_of_the_record() {
     let record = "{\"address\":\"\u{9b}31m\u{7f}\u{202e}'\\\"\"}";
     let error = read(record).unwrap_err().to_string();
     let shown = r#"address=`"\u{9b}31m\u{7f}\u{202e}'\""`"#;
@@ -130,7 +130,7 @@ fn an_error_contains_no_control_characters_of_a_record() {
 }
 
 #[test]
-fn an_address_that_may_no_longer_be_written_is_still_read() {
+fn an_address_that_cannot_be_registered_is_still_read() {
     for address in ["under_score:80", "a b:1", "999.1.1.1:80"] {
         let record = format!(r#"{{"v":1,"address":"{address}"}}"#);
         assert_eq!(read(&record).unwrap().instance().address().to_string(), address);

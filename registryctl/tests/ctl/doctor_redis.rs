@@ -214,7 +214,7 @@ async fn wrong_and_insufficient_credentials_are_distinguished() {
     assert!(ended.finding("error", "connect").contains("credentials"), "{ended:?}");
     let ended = examine(&url("app:pw")).await;
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.finding("warning", "appendfsync").contains("could not be asked"), "{ended:?}");
+    assert!(ended.finding("warning", "appendfsync").contains("could not be checked"), "{ended:?}");
     for check in ["register", "disk", "history", "records"] {
         ended.finding("ok", check);
     }
