@@ -44,7 +44,8 @@ impl Claim {
     /// `Invalid` unless `ttl` is within [`MIN_TTL`] and [`MAX_TTL`].
     pub fn new(ttl: Duration) -> Result<Self> {
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
-            let message = format!("the ttl is not within {MIN_TTL:?} to {MAX_TTL:?}, got=`{ttl:?}`");
+            let message =
+                format!("the ttl is not within {MIN_TTL:?} to {MAX_TTL:?}, got=`{ttl:?}`");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(Self { lease: LeaseId::random(), ttl, takeover: Takeover::No })

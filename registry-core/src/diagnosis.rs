@@ -1,6 +1,6 @@
 //! The diagnosis of a store, as `registryctl doctor` prints it for operators.
 
-use crate::name::reserved::REHEARSAL;
+use crate::name::reserved::SELF_TEST;
 use crate::printable::into_printable;
 use crate::{CallOptions, Claim, Error, ErrorKind, Instance, Registry, Result, ServiceName};
 use serde::Serialize;
@@ -143,7 +143,7 @@ pub fn examples(all: impl ExactSizeIterator<Item = String>) -> String {
 ///
 /// It registers an instance of the service `~doctor` for a moment, with a ttl of 5 s.
 pub async fn self_test(registry: &dyn Registry) -> Vec<Finding> {
-    let service = ServiceName::new(REHEARSAL).unwrap_or_else(|_| unreachable!("it is a name"));
+    let service = ServiceName::new(SELF_TEST).unwrap_or_else(|_| unreachable!("the name is valid"));
     let mut findings = Vec::new();
     for (name, outcome) in [
         ("answer", in_time(answers(registry, &service)).await),
@@ -155,7 +155,7 @@ pub async fn self_test(registry: &dyn Registry) -> Vec<Finding> {
 }
 
 /// How long the test instance stays listed if the self-test is interrupted.
-const REHEARSAL_TTL: Duration = Duration::from_secs(5);
+const SELF_TEST_TTL: Duration = Duration::from_secs(5);
 
 /// If a load takes longer than this, renewals of a 10 s ttl are often late.
 const SLOW: Duration = Duration::from_secs(1);
@@ -190,8 +190,7 @@ async fn registers(registry: &dyn Registry, service: &ServiceName) -> Result<Fin
         }
         Err(error) if error.kind() == ErrorKind::Denied => {
             let message = format!("these credentials may not register: {}", error.chain());
-            let advice =
-                "if the program only discovers services, nothing; otherwise grant it write permission";
+            let advice = "if the program only discovers services, nothing; otherwise grant it write permission";
             Ok(Finding::warning("register", message, advice))
         }
         Err(error) => Err(error),
@@ -199,7 +198,7 @@ async fn registers(registry: &dyn Registry, service: &ServiceName) -> Result<Fin
 }
 
 async fn register_and_withdraw(registry: &dyn Registry, service: &ServiceName) -> Result<()> {
-    let claim = Claim::new(REHEARSAL_TTL)?;
+    let claim = Claim::new(SELF_TEST_TTL)?;
     let id = claim.lease().to_string().parse()?; // a number is a valid id in every layout
     let instance = Instance::from_parts(service.clone(), id, "127.0.0.1:1".parse()?);
     let lease = registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;

@@ -53,7 +53,8 @@ pub fn record(data: &[u8]) {
     match encode(&stored) {
         Ok(encoded) => {
             assert!(encoded.len() <= MAX_RECORD_LEN);
-            let again = encoding::decode(&service, &id, &encoded).expect("an encoded record decodes");
+            let again =
+                encoding::decode(&service, &id, &encoded).expect("an encoded record decodes");
             assert_eq!(again, stored);
             assert_eq!(encode(&again).expect("the same record encodes again"), encoded);
         }

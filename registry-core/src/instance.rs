@@ -1,4 +1,4 @@
-//! What is registered: one process that serves one service.
+//! Instances: the processes that serve a service.
 
 use crate::metadata::Metadata;
 use crate::{Address, Error, ErrorKind, InstanceId, Result, ServiceName};
@@ -8,30 +8,30 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// The largest metadata of one instance, in bytes of its JSON form.
+/// The maximum size of an instance's metadata, in bytes of its JSON form.
 ///
-/// With it nearly every [record](crate::encoding) stays under 64 KiB, so that 1,000 of them (what etcd sends
-/// in one watch response) fit a bounded buffer.
+/// It keeps nearly every [record](crate::encoding) under 64 KiB, so that 1,000 records, which is what etcd sends in one
+/// watch response, fit a bounded buffer.
 pub const MAX_METADATA_LEN: usize = 63 * 1024;
 
-/// The weight of an instance that states none.
+/// The default weight of an instance.
 pub const DEFAULT_WEIGHT: u32 = 100;
 
-/// Whether an instance wants new work.
+/// The status of an instance: whether it accepts new calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum InstanceStatus {
-    /// It serves.
+    /// It accepts calls.
     #[default]
     Up,
-    /// It finishes what it has and takes nothing new.
+    /// It finishes its calls in flight and accepts no new ones.
     Draining,
-    /// The record states a status that this release does not know. The instance is not available.
+    /// The record has a status that this release does not know. The instance is not available.
     Unknown,
 }
 
-/// A port of an instance beside that of its address.
+/// An additional port of an instance, besides that of its address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     #[serde(rename = "port")]
@@ -41,12 +41,12 @@ pub struct Port {
 }
 
 impl Port {
-    /// Returns a port of an unstated protocol.
+    /// Returns a port without a stated protocol.
     pub fn new(number: u16) -> Self {
         Self { number, protocol: None }
     }
 
-    /// Sets the protocol that it speaks, such as `grpc`, `http` or `http/metrics`.
+    /// Sets the protocol, such as `grpc`, `http` or `http/metrics`.
     #[must_use]
     pub fn with_protocol(mut self, protocol: impl Into<String>) -> Self {
         self.protocol = Some(protocol.into());
@@ -58,7 +58,7 @@ impl Port {
         self.number
     }
 
-    /// Returns the protocol that it speaks, if it states one.
+    /// Returns the protocol, if one is stated.
     pub fn protocol(&self) -> Option<&str> {
         self.protocol.as_deref()
     }
@@ -78,7 +78,7 @@ impl From<u16> for Port {
 /// use registry_core::{Instance, InstanceStatus};
 ///
 /// # fn main() -> registry_core::Result<()> {
-/// let bound = "10.0.0.1:8080".parse().unwrap(); // of a listener: `listener.local_addr()?`
+/// let bound = "10.0.0.1:8080".parse().unwrap(); // usually `listener.local_addr()?`
 /// let instance = Instance::new("user.rpc", bound)?
 ///     .with_weight(200)
 ///     .with_zone("eu-1")
@@ -89,7 +89,7 @@ impl From<u16> for Port {
 /// # }
 /// ```
 ///
-/// No setter fails. [`check`](Self::check) says what a store would refuse, and every `register` calls it.
+/// No setter fails. Every `register` calls [`check`](Self::check), which refuses invalid instances.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Instance(Arc<Inner>);
 
@@ -101,7 +101,7 @@ struct Inner {
     weight: u32,
     status: InstanceStatus,
     metadata: Metadata,
-    /// What most instances do not have.
+    /// Boxed, since most instances have no extra fields.
     extra: Option<Box<Extra>>,
 }
 
@@ -113,15 +113,15 @@ struct Extra {
 }
 
 impl Instance {
-    /// Returns an instance of `service` that listens at `bound`, with a [random](InstanceId::random) id. It is up and has the
-    /// [default weight](DEFAULT_WEIGHT).
+    /// Returns an instance of `service` at the address `bound`, with a [random](InstanceId::random) id, the status `Up` and
+    /// the [default weight](DEFAULT_WEIGHT).
     ///
-    /// `bound` is the local address of a listener. An unspecified one (`0.0.0.0:8080`) is the same as to say: an
-    /// address of this machine. The facade's `Client` replaces it when it registers the instance; a store refuses it.
+    /// `bound` is the local address of a listener. An unspecified address (`0.0.0.0:8080`) stands for an address of this
+    /// machine: `Client` in the crate `service-registry` replaces it on registration, but a store refuses it.
     ///
     /// # Errors
     ///
-    /// `Invalid` if `service` is no [`ServiceName`].
+    /// `Invalid` if `service` is not a valid [`ServiceName`].
     pub fn new<S>(service: S, bound: SocketAddr) -> Result<Self>
     where
         S: TryInto<ServiceName>,
@@ -130,7 +130,7 @@ impl Instance {
         Ok(Self::from_parts(service.try_into()?, InstanceId::random(), bound.into()))
     }
 
-    /// Returns an instance of these parts. It is up and has the [default weight](DEFAULT_WEIGHT).
+    /// Returns an instance of these parts, with the status `Up` and the [default weight](DEFAULT_WEIGHT).
     ///
     /// ```
     /// use registry_core::Instance;
@@ -146,7 +146,7 @@ impl Instance {
         Self(Arc::new(Inner { service, id, address, weight, status, metadata, extra: None }))
     }
 
-    /// Sets its id: one that stays the same when the process restarts takes the place of the old record at once.
+    /// Sets the id. If a process keeps its id across restarts, its new record replaces the old one at once.
     #[must_use]
     pub fn with_id(mut self, id: InstanceId) -> Self {
         Arc::make_mut(&mut self.0).id = id;
@@ -160,21 +160,21 @@ impl Instance {
         self
     }
 
-    /// Sets its share of the load, relative to the other instances of its service. 0 asks for none.
+    /// Sets the weight: the share of the load relative to the other instances of the service. 0 means no load.
     #[must_use]
     pub fn with_weight(mut self, weight: u32) -> Self {
         Arc::make_mut(&mut self.0).weight = weight;
         self
     }
 
-    /// Sets its status.
+    /// Sets the status.
     #[must_use]
     pub fn with_status(mut self, status: InstanceStatus) -> Self {
         Arc::make_mut(&mut self.0).status = status;
         self
     }
 
-    /// Adds a port beside that of its address, or replaces the one of that name.
+    /// Adds a named port besides that of the address, or replaces the port of that name.
     ///
     /// ```
     /// use registry_core::{Instance, Port};
@@ -193,14 +193,14 @@ impl Instance {
         self
     }
 
-    /// Sets the zone that it runs in.
+    /// Sets the zone that the instance runs in.
     #[must_use]
     pub fn with_zone(mut self, zone: impl Into<String>) -> Self {
         self.extra_mut().zone = Some(zone.into());
         self
     }
 
-    /// Adds a label, by which callers select instances, or replaces the one of that name.
+    /// Adds a label, or replaces the label of that name. Callers can select instances by label.
     #[must_use]
     pub fn with_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.extra_mut().labels.insert(name.into(), value.into());
@@ -211,7 +211,7 @@ impl Instance {
         Arc::make_mut(&mut self.0).extra.get_or_insert_default()
     }
 
-    /// Replaces its metadata.
+    /// Replaces the metadata.
     #[must_use]
     pub fn with_metadata<K: Into<String>, V: Into<String>>(
         self,
@@ -221,100 +221,102 @@ impl Instance {
         self.with_encoded(Metadata::new(&map))
     }
 
-    /// Replaces its metadata by what was read, of whatever size.
+    /// Replaces the metadata by decoded metadata of any size.
     pub(crate) fn with_encoded(mut self, metadata: Metadata) -> Self {
         Arc::make_mut(&mut self.0).metadata = metadata;
         self
     }
 
-    /// Checks what a store refuses to register, which a reader may find in a store nevertheless.
+    /// Checks whether stores register the instance. A reader may still find such an instance in a store, written by an
+    /// earlier release or another program.
     ///
     /// ```
     /// use registry_core::Instance;
     ///
     /// # fn main() -> registry_core::Result<()> {
     /// let instance = Instance::new("user.rpc", "0.0.0.0:8080".parse().unwrap())?;
-    /// assert!(instance.check().is_err()); // nobody else can dial 0.0.0.0
+    /// assert!(instance.check().is_err()); // others cannot dial 0.0.0.0
     /// instance.with_address("10.0.0.1:8080".parse()?).check()
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// `Invalid` if the [service](ServiceName::check_new) is a path or reserved, if the address is unspecified or a port is 0, if a label or an entry of the metadata has no name, or if
-    /// the metadata is larger than [`MAX_METADATA_LEN`].
+    /// `Invalid` if the [service name](ServiceName::check_new) is a relative path or reserved, if the address is unspecified,
+    /// if a port is 0, if a label or an entry of the metadata has an empty name, or if the metadata is larger than
+    /// [`MAX_METADATA_LEN`].
     pub fn check(&self) -> Result<()> {
         let invalid = |message| Err(Error::new(ErrorKind::Invalid, message));
         self.service().check_new()?;
         if !self.address().is_dialable() {
             return invalid(format!(
-                "nobody else can dial the address: set one with `Instance::with_address`, got=`{}`",
+                "others cannot dial the address: set another with `Instance::with_address`, got=`{}`",
                 self.address()
             ));
         }
         if let Some((name, _)) = self.ports().iter().find(|(_, port)| port.number() == 0) {
-            return invalid(format!("a port is 1 to 65535, port=`{name}`, got=`0`"));
+            return invalid(format!("a port is not within 1 to 65535, port=`{name}`, got=`0`"));
         }
         if self.labels().contains_key("") || self.0.metadata.has_empty_key() {
-            return invalid("a label and an entry of the metadata have a name, got=``".into());
+            return invalid("a label or an entry of the metadata has an empty name".into());
         }
         let len = self.0.metadata.len();
         if len > MAX_METADATA_LEN {
             return invalid(format!(
-                "metadata is at most {MAX_METADATA_LEN} bytes as JSON, got=`{len}`"
+                "the metadata is larger than {MAX_METADATA_LEN} bytes as JSON, got=`{len}`"
             ));
         }
         Ok(())
     }
 
-    /// The service it serves.
+    /// Returns the service.
     pub fn service(&self) -> &ServiceName {
         &self.0.service
     }
 
-    /// Its id within the service.
+    /// Returns the id, which is unique within the service.
     pub fn id(&self) -> &InstanceId {
         &self.0.id
     }
 
-    /// Where it listens.
+    /// Returns the address that callers dial.
     pub fn address(&self) -> &Address {
         &self.0.address
     }
 
-    /// Its share of the load, relative to the other instances of its service.
+    /// Returns the weight: the share of the load relative to the other instances of the service.
     pub fn weight(&self) -> u32 {
         self.0.weight
     }
 
-    /// Whether it wants new work.
+    /// Returns the status.
     pub fn status(&self) -> InstanceStatus {
         self.0.status
     }
 
-    /// Whether it may be called: `Up`, with a weight above 0.
+    /// Returns whether the instance may be called: its status is `Up` and its weight is above 0.
     pub fn is_available(&self) -> bool {
         self.0.status == InstanceStatus::Up && self.0.weight > 0
     }
 
-    /// Its ports beside that of its address, by name.
+    /// Returns the named ports besides that of the address.
     pub fn ports(&self) -> &BTreeMap<String, Port> {
         static NONE: BTreeMap<String, Port> = BTreeMap::new();
         self.0.extra.as_ref().map_or(&NONE, |extra| &extra.ports)
     }
 
-    /// The zone that it runs in.
+    /// Returns the zone that the instance runs in, if it states one.
     pub fn zone(&self) -> Option<&str> {
         self.0.extra.as_ref()?.zone.as_deref()
     }
 
-    /// Its labels, by name.
+    /// Returns the labels by name.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.0.extra.as_ref().map_or(&NONE, |extra| &extra.labels)
     }
 
-    /// What else it says of itself: an open map that no part of this library interprets.
+    /// Returns the metadata: a free-form map that this library does not interpret.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         self.0.metadata.map()
     }
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn changing_a_clone_leaves_the_original() {
+    fn changing_a_clone_does_not_change_the_original() {
         let one = instance();
         let two = one.clone().with_weight(7).with_status(InstanceStatus::Draining);
         assert_eq!((one.weight(), one.status()), (DEFAULT_WEIGHT, InstanceStatus::Up));
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_no_store_takes_is_told_why() {
+    fn check_refuses_invalid_instances_and_names_the_value() {
         let largest = instance().with_metadata([("k", "v".repeat(63 * 1024 - 8))]);
         assert!(largest.check().is_ok());
         let path = |name: &str| Instance::new(name, ([10, 0, 0, 1], 80).into()).unwrap();
@@ -376,10 +378,10 @@ mod tests {
             (path("a//b"), "got=`a//b`"),
             (path("users/../x"), "got=`users/../x`"),
             (path("~pulse"), "got=`~pulse`"),
-            // A control character takes six bytes of JSON.
-            (instance().with_metadata([("k", "\u{1}".repeat(11_000))]), "at most 64512 bytes"),
-            (instance().with_metadata([("", "a"), ("b", "c")]), "have a name"),
-            (instance().with_label("", "a"), "have a name"),
+            // A control character takes six bytes in JSON.
+            (instance().with_metadata([("k", "\u{1}".repeat(11_000))]), "larger than 64512 bytes"),
+            (instance().with_metadata([("", "a"), ("b", "c")]), "empty name"),
+            (instance().with_label("", "a"), "empty name"),
             (instance().with_port("admin", 0), "port=`admin`"),
             (Instance::new("a", ([0, 0, 0, 0], 80).into()).unwrap(), "got=`0.0.0.0:80`"),
             (Instance::new("a", ([10, 0, 0, 1], 0).into()).unwrap(), "got=`10.0.0.1:0`"),
@@ -392,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_without_an_id_of_its_own_gets_another_each_time() {
+    fn new_draws_a_random_id() {
         let new = || Instance::new("a", ([10, 0, 0, 1], 80).into()).unwrap();
         assert_ne!(new().id(), new().id());
         assert_eq!(new().with_id("1".parse().unwrap()).id().as_str(), "1");

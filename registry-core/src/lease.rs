@@ -1,4 +1,4 @@
-//! Leases: the right to keep an instance registered.
+//! Leases: they keep instances registered.
 
 use crate::{Error, ErrorKind, Instance, LeaseId, Result, Revision};
 use std::fmt;
@@ -10,9 +10,12 @@ impl LeaseId {
     ///
     /// # Errors
     ///
-    /// `Invalid` unless it is 1 or more: etcd takes 0 to mean that it should choose one.
+    /// `Invalid` if `id` is below 1. For etcd, 0 means that the server chooses the id.
     pub fn new(id: i64) -> Result<Self> {
-        let invalid = || Error::new(ErrorKind::Invalid, "a lease id is 1 to 2^63-1");
+        let invalid = || {
+            let message = format!("the lease id is not within 1 to 2^63-1, got=`{id}`");
+            Error::new(ErrorKind::Invalid, message)
+        };
         Self::from_number(id).ok_or_else(invalid)
     }
 }
@@ -25,9 +28,9 @@ impl TryFrom<i64> for LeaseId {
     }
 }
 
-/// What a store granted: the right to keep one instance registered.
+/// A lease that a store granted: it keeps one instance registered as long as it is renewed.
 ///
-/// Plain data. To drop it withdraws nothing; the instance then goes when its ttl has passed.
+/// A lease is plain data. Dropping it withdraws nothing; the instance expires when its ttl has passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     id: LeaseId,
@@ -38,13 +41,13 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Returns a lease as granted. For authors of stores: `revision` is the one at which the record was
-    /// last written, by which the store later knows that it still stands as acknowledged.
+    /// Returns a granted lease. For authors of stores: `revision` is that of the last write of the record. The store uses it
+    /// to detect that the record is no longer the acknowledged one.
     pub fn new(id: LeaseId, ttl: Duration, instance: Instance, revision: Revision) -> Self {
         Self { id, ttl, instance, revision, proof: None }
     }
 
-    /// Adds what tells the record from another one that has its revision after a rollback. For authors of
+    /// Adds a proof that distinguishes the record from another one with the same revision after a rollback. For authors of
     /// stores.
     #[must_use]
     pub fn with_proof(mut self, proof: impl fmt::Display) -> Self {
@@ -52,17 +55,17 @@ impl Lease {
         self
     }
 
-    /// Returns the id that it was claimed under.
+    /// Returns the lease id of the claim.
     pub fn id(&self) -> LeaseId {
         self.id
     }
 
-    /// Returns the granted ttl: never shorter than the one that was asked for.
+    /// Returns the granted ttl, which is never shorter than the requested one.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Returns the instance that it keeps registered, as last acknowledged.
+    /// Returns the registered instance, as last acknowledged.
     pub fn instance(&self) -> &Instance {
         &self.instance
     }
@@ -72,7 +75,7 @@ impl Lease {
         self.revision
     }
 
-    /// Returns what the store [added](Self::with_proof).
+    /// Returns the proof that the store [added](Self::with_proof).
     pub fn proof(&self) -> Option<&str> {
         self.proof.as_deref()
     }

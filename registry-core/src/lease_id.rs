@@ -1,27 +1,27 @@
-//! The ids of leases.
+//! Lease ids.
 //!
-//! Their fallible conversions are in `lease.rs`: an `Error` has a `Holder`, and that a `LeaseId`, so this file must
-//! not use `Error`.
+//! The fallible conversions are in `lease.rs`. An `Error` contains a `Holder`, which contains a `LeaseId`, so this file
+//! must not use `Error`.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroI64;
 
-/// The identity of one registration: 1 to `i64::MAX`, drawn by the caller.
+/// The identity of one registration: a number from 1 to `i64::MAX` that the caller draws.
 ///
-/// It is the incarnation of an instance and the key to idempotence: to register again under the same
-/// id is to repeat, to register under another is to compete.
+/// It identifies one incarnation of an instance, and makes `register` idempotent: a call with the same lease id repeats the
+/// registration, a call with another lease id competes for the instance id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct LeaseId(NonZeroI64);
 
 impl LeaseId {
-    /// Wraps a number. `None` unless it is 1 or more.
+    /// Wraps a number. Returns `None` if it is below 1.
     pub(crate) fn from_number(id: i64) -> Option<Self> {
         NonZeroI64::new(id).filter(|id| id.get() > 0).map(Self)
     }
 
-    /// Draws 63 bits from the operating system's random source.
+    /// Returns a random id of 63 bits from the operating system's random source.
     ///
     /// # Panics
     ///
@@ -36,7 +36,7 @@ impl LeaseId {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> i64 {
         self.0.get()
     }

@@ -1,26 +1,26 @@
-//! The lineage of a store: which history an answer belongs to.
+//! The lineage of a store: the history that an answer belongs to.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Identifies the history that a store answered from, as far as the store can tell.
+/// An identifier of the history that a store answered from.
 ///
-/// Two equal lineages mean that no failover, election, restart or rollback happened between two answers
-/// that the store would notice; two different ones that something of that kind did, even if cursors
-/// remained valid. It is opaque, has no order, and is not kept across restarts of the process.
+/// If two answers have the same lineage, the store noticed no failover, election, restart or rollback between them. If
+/// their lineages differ, such an event happened, even if cursors remained valid. A lineage is opaque and unordered, and
+/// must not be stored across restarts of the process.
 ///
-/// | store | it names |
+/// | store | lineage |
 /// | --- | --- |
 /// | memory | the branch: a rollback begins a new one |
 /// | etcd | the cluster id and the raft term |
 /// | Redis | the run id of the server and the seed of the shard's digest |
 ///
-/// A store that cannot tell gives the default to every answer.
+/// A store that cannot detect such events gives every answer the default lineage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lineage(Option<Arc<str>>);
 
 impl Lineage {
-    /// Wraps what a store names its history by. For authors of stores.
+    /// Returns the lineage with this name. For authors of stores.
     pub fn new(name: impl fmt::Display) -> Self {
         Self(Some(name.to_string().into()))
     }

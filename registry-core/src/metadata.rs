@@ -1,4 +1,4 @@
-//! What an instance says of itself, in the one JSON form that it has.
+//! The metadata of an instance in canonical JSON.
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
 
-/// The metadata in its JSON form, and as a map from when it is first asked for: a map of one entry
-/// takes over 500 bytes, and most of who hold an instance never look.
+/// Metadata in canonical JSON. The map is built on first use: a map of one entry takes over 500 bytes, and most holders of
+/// an instance never read it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metadata {
-    /// Keys in order, no spaces; empty if there are none.
+    /// An object with sorted keys and without spaces; empty if there are no entries.
     json: Box<str>,
     map: OnceLock<BTreeMap<String, String>>,
 }
@@ -30,17 +30,17 @@ impl Metadata {
         Self { json: json.into(), map: OnceLock::new() }
     }
 
-    /// The length of its JSON form.
+    /// Returns the length of the JSON form.
     pub(crate) fn len(&self) -> usize {
         self.json.len()
     }
 
-    /// Returns whether it has an entry without a name. Entries are in order, so it would be the first.
+    /// Returns whether an entry has an empty name. Keys are sorted, so it would be the first.
     pub(crate) fn has_empty_key(&self) -> bool {
         self.json.starts_with("{\"\":")
     }
 
-    /// The JSON form: an object.
+    /// Returns the JSON form: an object.
     pub(crate) fn json(&self) -> &str {
         if self.json.is_empty() { "{}" } else { &self.json }
     }
@@ -57,12 +57,12 @@ impl Metadata {
         }
         self.map.get_or_init(|| {
             serde_json::from_str(&self.json)
-                .unwrap_or_else(|error| unreachable!("it was written here: {error}"))
+                .unwrap_or_else(|error| unreachable!("canonical JSON parses: {error}"))
         })
     }
 }
 
-/// A map has one JSON form, whoever asked for the map or not.
+/// Compares the canonical JSON, whether or not the map was built.
 impl PartialEq for Metadata {
     fn eq(&self, other: &Self) -> bool {
         self.json == other.json
@@ -71,8 +71,7 @@ impl PartialEq for Metadata {
 
 impl Eq for Metadata {}
 
-/// Out of JSON only. What is written as it is here is taken over: to make a map of it would be to write
-/// that out again at once.
+/// Deserializes from JSON only. Sorted entries without escapes are copied into the canonical form without building a map.
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MetadataVisitor)
@@ -92,12 +91,12 @@ impl<'de> Visitor<'de> for MetadataVisitor {
         let (mut json, mut last) = (String::new(), None);
         while let Some((JsonStr(key), JsonStr(value))) = entries.next_entry()? {
             match (key, value) {
-                // JSON gives what it holds without escapes as it stands, so that needs none.
+                // A string is borrowed only if it has no escapes, so it needs none in the canonical form either.
                 (Cow::Borrowed(key), Cow::Borrowed(value))
                     if last.is_none_or(|last| last < key) =>
                 {
                     if last.is_none() {
-                        json.reserve(128); // most are no larger
+                        json.reserve(128); // most metadata is smaller
                     }
                     json.push(if last.is_none() { '{' } else { ',' });
                     for part in ["\"", key, "\":\"", value, "\""] {

@@ -1,4 +1,4 @@
-//! The names of services and instances, and the addresses they listen at: parsed once, then trusted.
+//! Service names, instance ids and addresses: checked once when they are parsed.
 
 pub(crate) mod reserved;
 
@@ -11,11 +11,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// The longest service name or instance id, in bytes.
+/// The maximum length of a service name or instance id, in bytes.
 pub const MAX_NAME_LEN: usize = 255;
 
-/// Declares a checked, cheaply cloned piece of text. Most are short: those lie in place, so that to
-/// compare two, as every ordered map does, follows no pointer.
+/// Declares a type of checked text that is cheap to clone. Short texts are stored inline, so comparisons in ordered maps
+/// follow no pointer.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
@@ -27,7 +27,7 @@ macro_rules! text {
             ///
             /// # Errors
             ///
-            /// `Invalid`, saying what is wrong and what is allowed.
+            /// `Invalid` if `text` is malformed. The message names the value and what is wrong with it.
             pub fn new(text: impl AsRef<str>) -> Result<Self> {
                 let text = text.as_ref();
                 match $check(text) {
@@ -36,7 +36,7 @@ macro_rules! text {
                 }
             }
 
-            /// The text itself.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -108,18 +108,17 @@ macro_rules! text {
 }
 
 text! {
-    /// The name services are found under, such as `user.rpc` or `prod/order.rpc`.
+    /// The name of a service, such as `user.rpc` or `prod/order.rpc`.
     ///
-    /// 1 to 255 bytes without control characters. It may contain `/` inside, though not at either
-    /// end; no service sees another's instances, whatever the names share.
+    /// It has 1 to 255 bytes without control characters. It may contain `/`, but not at the start or the end. Services with
+    /// a common prefix are separate: none sees the instances of another.
     ServiceName, check_service_name
 }
 
 impl ServiceName {
-    /// Reads a key of a store whose keys others name as they like, such as go-zero's `Etcd.Key`: the
-    /// slashes in front, which no name has, and the service.
+    /// Splits a key that other programs chose, such as go-zero's `Etcd.Key`, into its leading slashes and a service name.
     ///
-    /// The slashes are the path of the store's URL: `/grpc/user.rpc` is the service `grpc/user.rpc` of
+    /// The slashes belong into the path of the store's URL: `/grpc/user.rpc` is the service `grpc/user.rpc` of
     /// `etcd://host//?layout=go-zero`.
     ///
     /// ```
@@ -134,7 +133,7 @@ impl ServiceName {
     ///
     /// # Errors
     ///
-    /// `Invalid` if what follows the slashes is no name of a service: the key is empty or ends with `/`.
+    /// `Invalid` if the rest is not a valid service name, such as for an empty key or one that ends with `/`.
     pub fn from_key(key: &str) -> Result<(&str, Self)> {
         let service = key.trim_start_matches('/');
         let (slashes, _) = key.split_at(key.len() - service.len());
@@ -145,27 +144,26 @@ impl ServiceName {
 text! {
     /// The id of an instance, unique within its service.
     ///
-    /// 1 to 255 bytes without control characters and without `/`.
+    /// It has 1 to 255 bytes without control characters and without `/`.
     InstanceId, check_instance_id
 }
 
 text! {
-    /// Where an instance listens: `host:port`.
+    /// The address that callers of an instance dial: `host:port`.
     ///
-    /// The host is an IPv4 address, an IPv6 address in brackets, or a host name; the port is 1 to
-    /// 65535. Addresses that nobody else can dial (`0.0.0.0`, `[::]`) are refused, since to publish
-    /// one is always a mistake.
+    /// The host is an IPv4 address, an IPv6 address in brackets, or a host name. The port is 1 to 65535. Unspecified
+    /// addresses (`0.0.0.0`, `[::]`) are refused, since publishing one is always a mistake.
     Address, check_address
 }
 
 impl InstanceId {
-    /// Returns a random id: a positive decimal number, as every layout of every store takes it.
+    /// Returns a random id: a positive decimal number, which is valid in every layout of every store.
     pub fn random() -> Self {
         Self(LeaseId::random().to_string().into())
     }
 }
 
-/// Takes any address, unspecified ones and port 0 too: see [`Instance::check`](crate::Instance::check).
+/// Accepts any address, even an unspecified one or port 0; [`Instance::check`](crate::Instance::check) refuses those.
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         Self(address.to_string().into())
@@ -173,8 +171,8 @@ impl From<SocketAddr> for Address {
 }
 
 impl Address {
-    /// Reads a stored address: any `host:port` that can be told apart, so that a stricter
-    /// [`new`](Self::new) of a later release turns no stored record into a deletion.
+    /// Reads a stored address. It accepts any `host:port` whose parts can be separated, so that stricter checks in
+    /// [`new`](Self::new) do not make stored records undecodable. Returns `None` for any other text.
     pub fn read(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let digits = port.bytes().all(|b| b.is_ascii_digit());
@@ -185,29 +183,29 @@ impl Address {
         (port.is_some() && legible && !unspecified).then(|| Self(text.into()))
     }
 
-    /// Returns whether others can dial it: its host is specified, and its port is not 0.
+    /// Returns whether others can dial the address: its host is not unspecified, and its port is not 0.
     pub fn is_dialable(&self) -> bool {
-        // Only a socket address makes one that cannot be dialed, and writes it in one way.
+        // Only the conversion from a `SocketAddr` creates such addresses, and it always formats them in this way.
         !(self.0.starts_with("0.0.0.0:") || self.0.starts_with("[::]:") || self.0.ends_with(":0"))
     }
 
-    /// The host, without brackets.
+    /// Returns the host without brackets.
     pub fn host(&self) -> &str {
         let host = self.0.rsplit_once(':').map_or(&*self.0, |(host, _)| host);
         host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         let port = self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        port.unwrap_or_else(|| unreachable!("an address is checked when it is made"))
+        port.unwrap_or_else(|| unreachable!("the port was checked at construction"))
     }
 }
 
 fn check_service_name(name: &str) -> Result<(), &'static str> {
     check_name(name)?;
     if name.starts_with('/') || name.ends_with('/') {
-        return Err("a service name has `/` inside only, not at either end");
+        return Err("the service name starts or ends with `/`");
     }
     Ok(())
 }
@@ -215,27 +213,28 @@ fn check_service_name(name: &str) -> Result<(), &'static str> {
 fn check_instance_id(id: &str) -> Result<(), &'static str> {
     check_name(id)?;
     if id.contains('/') {
-        return Err("an instance id has no `/`");
+        return Err("the instance id contains `/`");
     }
     Ok(())
 }
 
 fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
-        return Err("a name is not empty");
+        return Err("the name is empty");
     }
     if name.len() > MAX_NAME_LEN {
-        return Err("a name has at most 255 bytes");
+        return Err("the name is longer than 255 bytes");
     }
     if name.chars().any(char::is_control) {
-        return Err("a name has no control characters");
+        return Err("the name contains control characters");
     }
     Ok(())
 }
 
 fn check_address(address: &str) -> Result<(), &'static str> {
-    const FORM: &str = "an address is `host:port`, an IPv6 host in brackets, the port 1 to 65535";
-    const UNROUTABLE: &str = "an address is one that others can dial, not the unspecified one";
+    const FORM: &str =
+        "the address is not `host:port` (an IPv6 host in brackets, the port 1 to 65535)";
+    const UNROUTABLE: &str = "the address is unspecified: others cannot dial it";
     let (host, port) = address.rsplit_once(':').ok_or(FORM)?;
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     if !digits || !port.parse::<u16>().is_ok_and(|port| port != 0) {
@@ -248,11 +247,11 @@ fn check_address(address: &str) -> Result<(), &'static str> {
     if let Ok(v4) = host.parse::<Ipv4Addr>() {
         return if v4.is_unspecified() { Err(UNROUTABLE) } else { Ok(()) };
     }
-    // Numbers with dots between them are meant as an IPv4 address, and are none.
+    // Digits and dots only: a malformed IPv4 address rather than a host name.
     if host.contains('.') && host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(FORM);
     }
-    // RFC 1123 names, and the `_` that container networks allow.
+    // RFC 1123 names, and `_`, which container networks allow.
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     let named = (1..=253).contains(&host.len()) && host.bytes().all(legal);
     if named { Ok(()) } else { Err(FORM) }
@@ -287,13 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_is_wrong_and_what_is_allowed() {
+    fn an_error_names_the_value_and_what_is_wrong() {
         let error = InstanceId::new("a/b").unwrap_err();
-        assert_eq!(error.to_string(), "an instance id has no `/`, got=`a/b`");
+        assert_eq!(error.to_string(), "the instance id contains `/`, got=`a/b`");
     }
 
     #[test]
-    fn addresses_that_cannot_be_dialled_are_refused() {
+    fn malformed_and_unspecified_addresses_are_refused() {
         let good = ["10.0.0.1:80", "[::1]:65535", "db-1.prod:1", "localhost:8080", "my_host:1"];
         for good in good {
             assert_eq!(Address::new(good).unwrap().to_string(), good);
@@ -325,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_address_is_read_if_it_has_a_host_and_a_port() {
+    fn a_stored_address_is_readable_if_it_has_a_host_and_a_port() {
         for good in ["10.0.0.1:80", "[::1]:65535", "a b:1", "999.1.1.1:80", "::1:80"] {
             let address = Address::read(good).unwrap();
             assert_eq!(address.to_string(), good);

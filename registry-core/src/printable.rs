@@ -1,15 +1,15 @@
-//! Text from outside, made safe for a terminal and for a line of a log.
+//! Escaping of untrusted text for terminals and logs.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
-/// Escapes every character of `text` that does not print: control characters and line breaks, characters that
-/// change the direction of text or have no width, and combining ones, some of which are invisible.
+/// Escapes every unprintable character of `text`: control characters, line breaks, bidirectional and zero-width characters,
+/// and combining characters, some of which are invisible.
 ///
-/// What a store, a server or a file contains must not steer a terminal, forge a line of a log, or look like
-/// other text. Quotes and backslashes stay, so that text that was escaped before is not escaped again; the
-/// result is for people, and cannot be parsed.
+/// Text from a store, a server or a file must not send control sequences to a terminal, forge a log line, or imitate other
+/// text. Quotes and backslashes are not escaped, so escaped text is not escaped again. The result is for people and cannot
+/// be parsed back.
 ///
 /// ```
 /// use registry_core::printable;
@@ -18,7 +18,7 @@ use std::fmt;
 /// assert_eq!(printable("a\nb\u{202e}"), "a\\nb\\u{202e}");
 /// ```
 pub fn printable(text: &str) -> Cow<'_, str> {
-    // Most text is plain ASCII, which takes one pass over its bytes.
+    // The fast path: most text is plain ASCII.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || text.chars().all(is_printable) {
         return Cow::Borrowed(text);
     }
@@ -33,7 +33,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Returns `text` as [`printable`] shows it.
+/// Returns `text` escaped by [`printable`].
 pub(crate) fn into_printable(text: String) -> String {
     match printable(&text) {
         Cow::Owned(escaped) => Some(escaped),
@@ -42,13 +42,13 @@ pub(crate) fn into_printable(text: String) -> String {
     .unwrap_or(text)
 }
 
-/// Whether [`printable`] leaves a character as it is.
+/// Returns whether [`printable`] leaves a character unchanged.
 fn is_printable(char: char) -> bool {
-    // The tables of Unicode are in `std`, behind this alone.
+    // `std` exposes its Unicode tables only through `escape_debug`.
     matches!(char, '"' | '\'' | '\\') || char.escape_debug().len() == 1
 }
 
-/// An error of others, and what caused it, shown as [`printable`] text.
+/// A copy of a foreign error and its sources with [`printable`] messages.
 #[derive(Debug)]
 pub(crate) struct PrintableError {
     message: String,
@@ -56,7 +56,7 @@ pub(crate) struct PrintableError {
 }
 
 impl PrintableError {
-    /// Returns a printable copy of `error`, if one of its messages is not printable as it is.
+    /// Returns a printable copy of `error` if its message or that of a source is not printable.
     pub(crate) fn replacing(error: &(dyn StdError + 'static)) -> Option<Self> {
         let chain = std::iter::successors(Some(error), |error| (*error).source());
         let messages: Vec<_> = chain.map(ToString::to_string).collect();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_prints_is_borrowed_and_escaped_text_is_not_escaped_again() {
+    fn printable_text_is_borrowed_and_escaped_text_is_not_escaped_again() {
         let good =
             ["", "user.rpc", "\"it's\" a\\b", "ol\u{e9} \u{4e16}\u{754c} \u{1f600}", "a\\nb"];
         for text in good {

@@ -1,4 +1,4 @@
-//! A record: an instance as a store holds it.
+//! Records: instances as a store holds them.
 
 use crate::{Instance, InstanceId, LeaseId, Revision};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// An instance as a store holds it, with the lease that keeps it registered.
 ///
-/// `lease`, `ttl` and `revision` are `None` where a store or a layout does not have them: a key that was
+/// `lease`, `ttl` and `revision` are `None` if the store or its layout does not have them. For example, a key that was
 /// written by hand has no lease, and the value that go-zero stores has no ttl.
 ///
 /// ```
@@ -30,8 +30,8 @@ use std::time::Duration;
 /// # Ok(())
 /// # }
 /// ```
-// A list of records is copied at each change of a shared snapshot, so a record is 32 bytes: 0 stands for
-// none where 0 is no value.
+// Each change to a shared snapshot copies its list of records, so a record is kept to 32 bytes: 0 encodes `None` for
+// `revision` and `ttl_ms`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     instance: Instance,
@@ -41,19 +41,19 @@ pub struct Record {
 }
 
 impl Record {
-    /// Returns a record of `instance` without lease, ttl and revision.
+    /// Returns a record of `instance` without a lease, ttl or revision.
     pub fn new(instance: Instance) -> Self {
         Self { instance, lease: None, revision: 0, ttl_ms: 0 }
     }
 
-    /// Sets the lease under which the record is stored.
+    /// Sets the lease of the record.
     #[must_use]
     pub fn with_lease(mut self, lease: LeaseId) -> Self {
         self.lease = Some(lease);
         self
     }
 
-    /// Sets the granted ttl. It is kept in whole milliseconds, up to 49 days.
+    /// Sets the granted ttl, stored in whole milliseconds and at most 49 days.
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
@@ -73,7 +73,7 @@ impl Record {
         &self.instance
     }
 
-    /// Returns the instance without the rest.
+    /// Returns the instance, without the lease, ttl and revision.
     #[must_use]
     pub fn into_instance(self) -> Instance {
         self.instance
@@ -85,7 +85,7 @@ impl Record {
         self.instance.id()
     }
 
-    /// Returns the lease under which the record is stored.
+    /// Returns the lease of the record.
     pub fn lease(&self) -> Option<LeaseId> {
         self.lease
     }
@@ -95,7 +95,7 @@ impl Record {
         (self.ttl_ms > 0).then(|| Duration::from_millis(self.ttl_ms.into()))
     }
 
-    /// Returns the revision at which the record was last written. A renewal writes nothing.
+    /// Returns the revision at which the record was last written. A renewal does not change it.
     pub fn revision(&self) -> Option<Revision> {
         (self.revision > 0).then(|| Revision::new(self.revision))
     }
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_small_and_tells_what_is_missing() {
+    fn a_record_takes_32_bytes_and_returns_none_for_unset_fields() {
         let instance = Instance::from_parts(
             "a".parse().unwrap(),
             "1".parse().unwrap(),

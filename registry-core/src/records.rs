@@ -1,4 +1,4 @@
-//! The records of one service, in one shared block of memory.
+//! The records of one service in a shared, sorted slice.
 
 use crate::{Change, Instance, InstanceId, Record};
 use std::collections::BTreeMap;
@@ -6,13 +6,13 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Up to this many changes are applied one by one; more are merged in one pass.
+/// The maximum number of changes that are applied one by one. More are merged in one pass.
 const MAX_SINGLE_CHANGES: usize = 16;
 
-/// The records of one service: a slice, sorted by id, each id once.
+/// The records of one service: a slice sorted by id, with unique ids.
 ///
-/// A clone is a handle to the same slice. To change one that is shared is to copy it, at the cost of 32 bytes
-/// and a reference count for each record.
+/// A clone shares the slice. Changing a shared slice copies it, at the cost of 32 bytes and a reference count for each
+/// record.
 ///
 /// ```
 /// use registry_core::{Instance, Record, Records};
@@ -32,12 +32,12 @@ const MAX_SINGLE_CHANGES: usize = 16;
 pub struct Records(Arc<Vec<Record>>);
 
 impl Records {
-    /// Returns the record of the instance with that id.
+    /// Returns the record of the instance with this id.
     pub fn find(&self, id: &str) -> Option<&Record> {
         self.position(id).ok().map(|n| &self.0[n])
     }
 
-    /// Returns the ids, in order.
+    /// Returns the ids in order.
     pub fn ids(&self) -> impl ExactSizeIterator<Item = &InstanceId> + DoubleEndedIterator {
         self.0.iter().map(Record::id)
     }
@@ -51,8 +51,8 @@ impl Records {
 
     /// Applies all `changes` in order.
     ///
-    /// A slice that is shared is copied first. Up to 16 changes cost O(log n) comparisons and a shift of
-    /// the slice each; more are merged in one pass.
+    /// A shared slice is copied first. Up to 16 changes each cost O(log n) comparisons and a shift of the slice; more are
+    /// merged in one pass.
     ///
     /// ```
     /// use registry_core::{Change, Deleted, Instance, Record, Records};
@@ -107,14 +107,14 @@ impl Deref for Records {
     }
 }
 
-/// Of several records with one id, the last counts.
+/// If several records have the same id, the last one wins.
 impl FromIterator<Record> for Records {
     fn from_iter<I: IntoIterator<Item = Record>>(records: I) -> Self {
         let mut records: Vec<Record> = records.into_iter().collect();
         let sorted = records.iter().map(|record| record.id().as_str()).is_sorted_by(|a, b| a < b);
         if !sorted {
             records.reverse();
-            records.sort_by(|a, b| a.id().cmp(b.id())); // stable: the last given comes first
+            records.sort_by(|a, b| a.id().cmp(b.id())); // stable: the last record of an id comes first
             records.dedup_by(|later, first| later.id() == first.id());
         }
         records.shrink_to_fit();
@@ -173,7 +173,7 @@ mod tests {
                 let before = ours.clone();
                 let was: Vec<Record> = before.to_vec();
                 ours.apply(&batch);
-                prop_assert_eq!(&was[..], &before[..], "what others hold does not change");
+                prop_assert_eq!(&was[..], &before[..], "a clone does not change");
                 for change in batch {
                     match change {
                         Change::Put(record) => {

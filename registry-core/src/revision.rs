@@ -1,22 +1,22 @@
-//! Positions in the history of a store.
+//! Revisions: positions in the history of a store.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A point in the history of one service of one store.
+/// A position in the history of one service in one store.
 ///
-/// Ordered; gaps are normal; there is no arithmetic. It may count more than this service's changes:
-/// etcd and the memory store number the whole store, Redis a shard.
+/// Revisions are ordered and may have gaps, since they may also count changes to other services: etcd and the memory store
+/// number the changes of the whole store, Redis those of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Revision(u64);
 
 impl Revision {
-    /// Wraps a store's own number.
+    /// Wraps the store's number.
     pub const fn new(revision: u64) -> Self {
         Self(revision)
     }
 
-    /// The store's own number.
+    /// Returns the store's number.
     pub const fn get(self) -> u64 {
         self.0
     }

@@ -1,8 +1,8 @@
-//! Snapshots: a service as of one cursor.
+//! Snapshots: the state of a service as of one cursor.
 
 use crate::{Batch, Cursor, Error, ErrorKind, Instance, Lineage, Record, Records, Result};
 
-/// The records of a service, all as of one cursor. A clone shares them.
+/// All records of a service as of one cursor. Clones share the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     cursor: Cursor,
@@ -12,13 +12,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Returns the `records` as of `cursor`.
+    /// Returns a snapshot of `records` as of `cursor`.
     pub fn new(cursor: Cursor, records: impl IntoIterator<Item = Record>) -> Self {
         let records = records.into_iter().collect();
         Self { cursor, records, undecodable: 0, lineage: Lineage::default() }
     }
 
-    /// Sets how many records of the service were skipped because they cannot be decoded.
+    /// Sets the number of records that were skipped because they cannot be decoded.
     #[must_use]
     pub fn with_undecodable(mut self, count: usize) -> Self {
         self.undecodable = count;
@@ -32,7 +32,7 @@ impl Snapshot {
         self
     }
 
-    /// Returns the cursor to [watch](crate::Registry::watch) after, to miss nothing.
+    /// Returns the cursor to [watch](crate::Registry::watch) from, so that no change is missed.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
     }
@@ -49,7 +49,7 @@ impl Snapshot {
         self.records.instances()
     }
 
-    /// Returns how many records of the service were skipped at the load because they cannot be decoded.
+    /// Returns the number of records that the load skipped because they cannot be decoded.
     pub fn undecodable(&self) -> usize {
         self.undecodable
     }
@@ -59,15 +59,15 @@ impl Snapshot {
         &self.lineage
     }
 
-    /// Moves on to the batch's revision. A batch that it already covers changes nothing.
+    /// Applies a batch and moves to its revision. A batch that the snapshot already contains changes nothing.
     ///
     /// # Errors
     ///
-    /// `Invalid` if the batch is of another store or service. Nothing is changed then.
+    /// `Invalid` if the batch belongs to another store or service. The snapshot is unchanged then.
     pub fn apply(&mut self, batch: &Batch) -> Result<()> {
         if !batch.cursor.has_origin_of(&self.cursor) {
             let message = format!(
-                "a batch of another store or service, snapshot=`{}`, batch=`{}`",
+                "the batch belongs to another store or service, snapshot=`{}`, batch=`{}`",
                 self.cursor, batch.cursor
             );
             return Err(Error::new(ErrorKind::Invalid, message));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn applying_a_batch_twice_is_applying_it_once() {
+    fn an_old_batch_changes_nothing() {
         let put = Batch::new(at("a", 2), vec![Change::Put(record())]);
         let delete = Change::Delete(Deleted::new(record().id().clone()));
 

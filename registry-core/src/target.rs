@@ -10,17 +10,17 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Text that never shows in logs.
+/// A text that is never shown in logs or errors.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides `text`.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself. Hand it to the server, and to nobody else.
+    /// Returns the text. Use it only to authenticate with the server.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -32,7 +32,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A server, as a URL names it.
+/// A server in a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     name: String,
@@ -40,17 +40,17 @@ pub struct Host {
 }
 
 impl Host {
-    /// The name or address, an IPv6 address without brackets.
+    /// Returns the name or address; an IPv6 address without brackets.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The port, if the URL states one.
+    /// Returns the port, if the URL states one.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// `host:port` to dial, with `default` where the URL states no port.
+    /// Returns `host:port` to dial, with the port `default` if the URL states none.
     pub fn authority(&self, default: u16) -> String {
         let port = self.port.unwrap_or(default);
         if self.name.contains(':') {
@@ -61,13 +61,15 @@ impl Host {
     }
 }
 
-/// Where a store is and how to use it, parsed from a URL.
+/// The parsed URL of a store.
 ///
 /// `scheme://[user[:password]@]host[:port][,host[:port]...][/path][?option=value&...]`
 ///
-/// `mem://` has no hosts. The option `ttl` (such as `10s` or `1m 30s`, within [`MIN_TTL`] and [`MAX_TTL`]) is
-/// common to all stores: the default ttl of registrations and views. Other options are each store's to say. A password with `/`, `@`, `:` or `?` in it is written
-/// percent-encoded, and shows in no `Debug`, no `Display` and no error. So is an `@` in a path or an option.
+/// `mem://` has no hosts. All stores have the option `ttl`, the default ttl of registrations and views (such as `10s` or
+/// `1m 30s`, within [`MIN_TTL`] and [`MAX_TTL`]). Each store defines its other options.
+///
+/// Percent-encode `/`, `@`, `:` and `?` in a password, and `@` in a path or an option. The password is not shown in `Debug`,
+/// `Display` or errors.
 ///
 /// ```
 /// use registry_core::Target;
@@ -91,42 +93,42 @@ pub struct Target {
 }
 
 impl Target {
-    /// What stands before `://`, in lower case.
+    /// Returns the scheme in lower case.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// The user name, decoded.
+    /// Returns the decoded user name.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// The password, decoded.
+    /// Returns the decoded password.
     pub fn password(&self) -> Option<&Secret> {
         self.password.as_ref()
     }
 
-    /// The servers.
+    /// Returns the servers.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
     }
 
-    /// What follows the hosts, decoded, without the first `/`.
+    /// Returns the decoded path without its leading `/`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The default ttl of registrations and views, if the URL states one.
+    /// Returns the default ttl of registrations and views, if the URL states one.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
 
-    /// The value of an option, decoded.
+    /// Returns the decoded value of an option.
     pub fn option(&self, name: &str) -> Option<&str> {
         self.options.get(name).map(String::as_str)
     }
 
-    /// Takes an option out, decoded: for who understands one that the store does not.
+    /// Removes an option and returns its decoded value. Use it for an option that the store itself does not know.
     ///
     /// ```
     /// use registry_core::Target;
@@ -152,7 +154,7 @@ impl Target {
         Ok(self)
     }
 
-    /// Sets what follows the hosts.
+    /// Sets the path.
     #[must_use]
     pub fn with_path(mut self, path: impl Into<String>) -> Self {
         self.path = path.into();
@@ -166,11 +168,11 @@ impl Target {
         self
     }
 
-    /// Refuses options that the store does not know, so that a misspelt one is not ignored.
+    /// Refuses options other than `ttl` and those in `known`, so that a misspelt option is not ignored.
     ///
     /// # Errors
     ///
-    /// `Invalid`, naming the option and those that are `known`.
+    /// `Invalid`, naming the unknown option and the known ones.
     pub fn allow_options(&self, known: &[&str]) -> Result<()> {
         match self.options.keys().find(|name| !known.contains(&name.as_str())) {
             None => Ok(()),
@@ -188,19 +190,21 @@ impl FromStr for Target {
 
     fn from_str(url: &str) -> Result<Self> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| {
-            // What was given may be anything, a password too: it is not repeated.
-            invalid("a store is named by a URL such as `mem://` or `redis://127.0.0.1:6379`")
+            // The text is not repeated, since it may be a password.
+            invalid("the text is not a URL, such as `mem://` or `redis://127.0.0.1:6379`")
         })?;
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
         if scheme.is_empty() || !scheme.bytes().all(legal) {
-            return Err(invalid("the scheme of a URL is letters, digits, `+`, `-` and `.`"));
+            return Err(invalid(
+                "the scheme of the URL is empty or has characters other than letters, digits, `+`, `-` and `.`",
+            ));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if path.contains('@') || query.contains('@') {
-            // A password with `/` or `?` in it ends up here, and what follows shows everywhere.
+            // A password with an unencoded `/` or `?` ends up here, and paths and options are not secret.
             return Err(invalid(
-                "`@` stands before the hosts only: write %40 in a path or an option, and percent-encode `/`, `@`, `:` and `?` in a password",
+                "the URL has `@` behind the hosts: write %40 in a path or an option, and percent-encode `/`, `@`, `:` and `?` in a password",
             ));
         }
         let (userinfo, hosts) = match authority.rsplit_once('@') {
@@ -219,7 +223,7 @@ impl FromStr for Target {
     }
 }
 
-/// The URL, for people: the password is hidden. Without one, it parses to the same target.
+/// The URL with the password replaced by `***`. A URL without a password parses to the same target.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme)?;
@@ -249,13 +253,13 @@ impl fmt::Display for Target {
     }
 }
 
-/// What would be read as something else in a path.
+/// The characters to encode in a path.
 const PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b'@');
 
-/// What would be read as something else in the value of an option.
+/// The characters to encode in the value of an option.
 const VALUE: &AsciiSet = &CONTROLS.add(b'%').add(b'&').add(b'#').add(b'@');
 
-/// Encodes a part that ends at the first delimiter of any kind: a user, or the name of an option.
+/// Encodes a user or the name of an option: a part that ends at the first delimiter of any kind.
 fn encode(text: &str) -> PercentEncode<'_> {
     const PART: &AsciiSet = &PATH.add(b'/').add(b':').add(b'&').add(b'=');
     utf8_percent_encode(text, PART)
@@ -271,10 +275,10 @@ fn parse_userinfo(userinfo: &str) -> Result<(Option<String>, Option<Secret>)> {
 }
 
 fn parse_host(host: &str) -> Result<Host> {
-    // The text is not repeated: a password that was not encoded may have ended up here.
+    // The text is not repeated, since a part of an unencoded password may have ended up here.
     let wrong = || {
         invalid(
-            "hosts are `host[:port][,host[:port]...]`, an IPv6 host in brackets; percent-encode `/`, `@`, `:` and `?` in a password",
+            "the hosts of the URL are not `host[:port][,host[:port]...]` (an IPv6 host in brackets); percent-encode `/`, `@`, `:` and `?` in a password",
         )
     };
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -286,7 +290,7 @@ fn parse_host(host: &str) -> Result<Host> {
     };
     let port = match port.strip_prefix(':') {
         Some(port) => {
-            let is_number = port.bytes().all(|b| b.is_ascii_digit()); // `parse` takes a sign
+            let is_number = port.bytes().all(|b| b.is_ascii_digit()); // `parse` would accept a sign
             let port = port.parse().ok().filter(|port| *port != 0 && is_number);
             Some(port.ok_or_else(wrong)?)
         }
@@ -306,7 +310,7 @@ fn parse_options(query: &str) -> Result<BTreeMap<String, String>> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode(name)?;
         if options.insert(name.clone(), decode(value)?).is_some() {
-            return Err(invalid(format!("option `{name}` is given twice")));
+            return Err(invalid(format!("the URL states option `{name}` twice")));
         }
     }
     Ok(options)
@@ -322,7 +326,7 @@ fn parse_ttl(text: &str) -> Result<Duration> {
 
 fn decode(text: &str) -> Result<String> {
     let decoded = percent_decode_str(text).decode_utf8();
-    Ok(decoded.map_err(|_| invalid("a URL decodes to UTF-8"))?.into_owned())
+    Ok(decoded.map_err(|_| invalid("the URL does not decode to UTF-8"))?.into_owned())
 }
 
 fn invalid(message: impl Into<String>) -> Error {

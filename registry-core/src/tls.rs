@@ -1,27 +1,26 @@
-//! Whom to trust, and who we are: the files that a URL names.
+//! The TLS files that a URL names.
 
 use crate::{Error, ErrorKind, Result, Target};
 use std::fmt;
 use std::fs;
 
-/// What a store needs for TLS, in PEM, read from the files that the options `ca`, `cert` and `key` of its
-/// URL name.
+/// The PEM contents of the TLS files that the options `ca`, `cert` and `key` of a store's URL name.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct TlsFiles {
-    /// The only authority to trust; without one, those of the system.
+    /// The only certificate authority to trust. `None` means those of the system.
     pub ca: Option<Vec<u8>>,
-    /// Our certificate, with those that lead to its authority, and its key.
+    /// The client's certificate chain and its private key.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl TlsFiles {
-    /// Reads what `target` names.
+    /// Reads the files that `target` names.
     ///
     /// # Errors
     ///
-    /// `Invalid`, with the option and its path: a file cannot be read, is not in PEM or holds something
-    /// else, or there is a certificate without a key, or a key without one.
+    /// `Invalid` if a file cannot be read or does not contain the expected PEM block (the error names the option and the
+    /// path), or if only one of `cert` and `key` is set.
     pub fn read(target: &Target) -> Result<Self> {
         let ca = target.option("ca").map(|path| certificates("ca", path)).transpose()?;
         let identity = match (target.option("cert"), target.option("key")) {
@@ -31,7 +30,7 @@ impl TlsFiles {
             }
             _ => {
                 return Err(invalid(
-                    "a client has both of a certificate and its key: `cert` and `key`",
+                    "only one of the options `cert` and `key` is set: set both or none",
                 ));
             }
         };
@@ -39,7 +38,7 @@ impl TlsFiles {
     }
 }
 
-/// Leaves out the key.
+/// Shows only which files are set, so that it never shows the key.
 impl fmt::Debug for TlsFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsFiles")
@@ -53,15 +52,16 @@ fn certificates(option: &str, path: &str) -> Result<Vec<u8>> {
     pem(option, path, "-----BEGIN CERTIFICATE-----")
 }
 
-/// Reads a file in PEM. What has no `mark` in it would otherwise be noticed at the first connection, if
-/// at all.
+/// Reads a PEM file that must contain `mark`. Without this check, a wrong file would fail at the first connection, if at
+/// all.
 fn pem(option: &str, path: &str, mark: &str) -> Result<Vec<u8>> {
     let text = fs::read(path).map_err(|error| {
-        invalid(format!("option `{option}` names a file to read, path=`{path}`")).with_source(error)
+        invalid(format!("the file of option `{option}` cannot be read, path=`{path}`"))
+            .with_source(error)
     })?;
     if !text.windows(mark.len()).any(|part| part == mark.as_bytes()) {
         return Err(invalid(format!(
-            "option `{option}` names a file in PEM, with a line of `{mark}`, path=`{path}`"
+            "the file of option `{option}` is not PEM with `{mark}` in it, path=`{path}`"
         )));
     }
     Ok(text)
@@ -83,13 +83,13 @@ mod tests {
         fs::write(path("ca.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
         let (none, text, ca) = (path("none"), path("text"), path("ca.pem"));
         let cases = [
-            (format!("ca={none}"), "`ca` names a file to read"),
-            (format!("ca={text}"), "`ca` names a file in PEM"),
-            (format!("cert={ca}"), "both of a certificate and its key"),
-            (format!("key={ca}"), "both of a certificate and its key"),
-            (format!("cert={ca}&key={none}"), "`key` names a file to read"),
-            (format!("cert={ca}&key={ca}"), "`key` names a file in PEM"),
-            (format!("cert={text}&key={ca}"), "`cert` names a file in PEM"),
+            (format!("ca={none}"), "`ca` cannot be read"),
+            (format!("ca={text}"), "`ca` is not PEM"),
+            (format!("cert={ca}"), "only one of the options `cert` and `key`"),
+            (format!("key={ca}"), "only one of the options `cert` and `key`"),
+            (format!("cert={ca}&key={none}"), "`key` cannot be read"),
+            (format!("cert={ca}&key={ca}"), "`key` is not PEM"),
+            (format!("cert={text}&key={ca}"), "`cert` is not PEM"),
         ];
         for (query, hint) in cases {
             let target = format!("etcds://h?{query}").parse().unwrap();

@@ -1,4 +1,4 @@
-//! The stream of a watch, and the bounded channel that stores feed it by.
+//! The stream of a watch, and the bounded channel that stores feed it through.
 
 mod backlog;
 mod queue;
@@ -15,16 +15,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// How many batches with changes a watch holds for a reader that does not read, however much progress is published.
+/// The number of unread batches with changes that a watch buffers. Progress batches do not count.
 ///
-/// One more ends the watch with `Unavailable`; the reader still gets those held, and can resume
-/// after the last of them.
+/// One more batch ends the watch with `Unavailable`. The reader still receives the buffered batches and can resume after the
+/// last of them.
 pub const WATCH_CAPACITY: usize = 1024;
 
-/// The changes to one service after a cursor, in order and without a gap, up to the first error.
+/// A stream of all changes to one service after a cursor, in order and without gaps.
 ///
-/// A stream of batches whose revisions strictly increase. After an error it has ended;
-/// [`cursor`](Self::cursor) says where to resume. To drop it is to end it.
+/// It yields batches with strictly increasing revisions, and ends after its first error; [`cursor`](Self::cursor) is the
+/// position to resume from. Dropping the watch ends it.
 pub struct Watch {
     cursor: Cursor,
     lineage: Lineage,
@@ -35,8 +35,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Wraps what a store has to say after `after`, and holds the store to the order law. It has no backlog unless
-    /// [told](Self::with_backlog_end).
+    /// Wraps the batches of a store after `after`. The watch ends with `Internal` if the store violates the law "Order". It
+    /// has no backlog unless [set](Self::with_backlog_end).
     pub fn new(
         after: Cursor,
         batches: impl Stream<Item = Result<Arc<Batch>>> + Send + 'static,
@@ -45,7 +45,8 @@ impl Watch {
         Self { cursor: after, lineage, backlog_end, batches: Some(batches.boxed()), guard: None }
     }
 
-    /// Returns a watch of what `pass_on` makes of this one, with its cursor, its lineage and the end of its backlog.
+    /// Returns a watch over the stream that `pass_on` returns for this watch. It keeps the cursor, the lineage and the end of
+    /// the backlog.
     #[must_use]
     pub fn wrap<S>(self, pass_on: impl FnOnce(Self) -> S) -> Self
     where
@@ -62,20 +63,20 @@ impl Watch {
         Self { lineage, ..self }
     }
 
-    /// Sets where the backlog ends.
+    /// Sets the end of the backlog.
     #[must_use]
     pub fn with_backlog_end(self, backlog_end: BacklogEnd) -> Self {
         Self { backlog_end, ..self }
     }
 
-    /// Keeps `guard` until the watch has ended or is dropped, so that a store learns of it.
+    /// Drops `guard` when the watch ends or is dropped, so that a store can release its resources.
     #[must_use]
     pub fn with_guard(self, guard: impl Any + Send) -> Self {
         Self { guard: Some(Box::new(guard)), ..self }
     }
 
-    /// A watch that first gives the `backlog`, then what is published. It holds at most
-    /// [`WATCH_CAPACITY`] batches with changes that nobody reads, the backlog apart.
+    /// Returns a watch that yields the `backlog` and then all published batches. Apart from the backlog, it buffers at most
+    /// [`WATCH_CAPACITY`] unread batches with changes.
     pub fn channel(after: Cursor, backlog: Vec<Arc<Batch>>) -> (Publisher, Self) {
         let (batches, receiver) = queue(WATCH_CAPACITY);
         let last = backlog.last().map_or_else(|| after.revision(), |batch| batch.revision());
@@ -87,7 +88,7 @@ impl Watch {
         (Publisher(batches), watch.with_backlog_end(BacklogEnd::at(last)))
     }
 
-    /// Where the reader stands: after the last batch taken.
+    /// Returns the cursor of the last batch that was read.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
     }
@@ -97,7 +98,7 @@ impl Watch {
         &self.lineage
     }
 
-    /// Returns whether the reader has taken all that the store had when the watch was opened.
+    /// Returns whether the reader has received all changes that the store had when the watch was opened.
     pub fn is_caught_up(&self) -> bool {
         self.backlog_end.is_reached(self.cursor.revision())
     }
@@ -115,7 +116,7 @@ impl Stream for Watch {
                     Err(out_of_order(&self.cursor, &batch))
                 }
                 Ok(batch) if batch.revision() > self.cursor.revision() => Ok(batch),
-                Ok(batch) if batch.is_progress() => continue, // it says nothing new
+                Ok(batch) if batch.is_progress() => continue, // progress that is already known
                 Ok(batch) => Err(out_of_order(&self.cursor, &batch)),
                 Err(error) => Err(error),
             };
@@ -135,15 +136,15 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// The store's end of a [`Watch::channel`]. To drop it ends the watch with `Unavailable`.
+/// The store's end of a [`Watch::channel`]. Dropping it ends the watch with `Unavailable`.
 #[derive(Debug)]
 pub struct Publisher(Sender);
 
 impl Publisher {
-    /// Hands `batch` to the reader without waiting. `false` means that the watch is over, because
-    /// nobody holds it any more or because it lagged: drop the publisher.
+    /// Sends `batch` to the reader without waiting. Returns `false` if the watch is over, because it was dropped or lagged:
+    /// drop the publisher then.
     ///
-    /// What comes next replaces progress that is still unread: it never makes a watch lag.
+    /// A new batch replaces unread progress, so progress never makes a watch lag.
     #[must_use]
     pub fn publish(&mut self, batch: impl Into<Arc<Batch>>) -> bool {
         match self.0.send(batch.into()) {
@@ -156,12 +157,12 @@ impl Publisher {
         }
     }
 
-    /// Ends the watch with `error`, after what was published before.
+    /// Ends the watch with `error`, after all batches that were published before.
     pub fn fail(self, error: Error) {
         self.0.fail(error);
     }
 
-    /// Whether nobody holds the watch any more.
+    /// Returns whether the watch was dropped.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
     }
@@ -173,7 +174,7 @@ fn ended() -> Error {
 
 fn lagged() -> Error {
     let message = format!(
-        "the watch lagged: more than {WATCH_CAPACITY} batches were not read; read faster, and watch again after its cursor"
+        "the watch lagged by more than {WATCH_CAPACITY} unread batches: read faster, and watch again after its cursor"
     );
     Error::new(ErrorKind::Unavailable, message)
 }
@@ -204,7 +205,7 @@ mod tests {
     }
 
     fn next(watch: &mut Watch) -> Option<Result<Arc<Batch>>> {
-        watch.next().now_or_never().expect("the watch has something to say")
+        watch.next().now_or_never().expect("the watch yields an item")
     }
 
     #[test]
@@ -236,7 +237,7 @@ mod tests {
         let mut watch = watch.with_backlog_end(end.clone());
         assert!(publisher.publish(batch(2)));
         assert!(next(&mut watch).unwrap().is_ok());
-        assert!(!watch.is_caught_up(), "more may come");
+        assert!(!watch.is_caught_up(), "the end of the backlog is unknown");
         end.set(Revision::new(3));
         assert!(publisher.publish(batch(3)));
         assert!(next(&mut watch).unwrap().is_ok());
@@ -258,13 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unread_watch_lags_after_its_capacity_and_loses_nothing_before() {
+    fn an_unread_watch_ends_beyond_its_capacity_and_keeps_the_buffered_batches() {
         let (mut publisher, mut watch) = Watch::channel(at(0), vec![batch(1)]);
         let capacity = WATCH_CAPACITY as u64;
         for n in 0..capacity {
             assert!(publisher.publish(batch(2 + n)));
         }
-        assert!(publisher.publish(Batch::progress(at(9_999))), "progress is no lag");
+        assert!(publisher.publish(Batch::progress(at(9_999))), "progress does not count");
         assert!(!publisher.publish(batch(2 + capacity)));
         drop(publisher);
         for n in 0..=capacity {
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn unread_progress_takes_the_place_of_no_change() {
+    fn unread_progress_takes_no_capacity_from_changes() {
         let (mut publisher, mut watch) = Watch::channel(at(0), Vec::new());
         let capacity = WATCH_CAPACITY as u64;
         for n in 0..2 * capacity {
@@ -286,7 +287,7 @@ mod tests {
         for n in 1..=capacity {
             assert!(publisher.publish(batch(2 * capacity + n)));
         }
-        assert!(!publisher.publish(batch(3 * capacity + 1)), "and one more is too many");
+        assert!(!publisher.publish(batch(3 * capacity + 1)), "one more exceeds the capacity");
         drop(publisher);
         for n in 1..=capacity {
             assert_eq!(next(&mut watch).unwrap().unwrap(), batch(2 * capacity + n));
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_learns_that_the_watch_was_dropped() {
+    fn a_publisher_detects_that_the_watch_was_dropped() {
         let (mut publisher, watch) = Watch::channel(at(0), Vec::new());
         drop(watch);
         assert!(publisher.is_closed());
@@ -319,10 +320,10 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 2);
         drop(publisher);
         assert!(next(&mut watch).unwrap().is_err());
-        assert_eq!(Arc::strong_count(&held), 1, "it has ended");
+        assert_eq!(Arc::strong_count(&held), 1, "the watch has ended");
         let watch = Watch::new(at(0), stream::empty()).with_guard(held.clone());
         drop(watch);
-        assert_eq!(Arc::strong_count(&held), 1, "it was dropped");
+        assert_eq!(Arc::strong_count(&held), 1, "the watch was dropped");
     }
 
     #[test]

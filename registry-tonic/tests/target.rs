@@ -148,7 +148,7 @@ fn invalid_target_is_refused_with_the_valid_forms() {
         ("direct:///", "a channel's target is"),
         ("direct:///,", "a channel's target is"),
         ("direct:///a:1,b", "host:port"),
-        ("direct:///0.0.0.0:1", "others can dial"),
+        ("direct:///0.0.0.0:1", "others cannot dial"),
         ("k8s://default/user:8080", "`dns:///service.namespace:port`"),
         ("consul://h:8500/user", "`consul://` are not served"),
         ("nacos://h:8848/user", "`nacos://` are not served"),

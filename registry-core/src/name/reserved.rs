@@ -1,13 +1,13 @@
-//! The names that a service may be found under, and that no new one is registered under.
+//! Service names that can be read but not registered.
 
 use crate::{Error, ErrorKind, Result, ServiceName};
 
-/// The service that a self-test of a store registers under, the only reserved name in use.
-pub(crate) const REHEARSAL: &str = "~doctor";
+/// The service of the self-test of a store: the only reserved name in use.
+pub(crate) const SELF_TEST: &str = "~doctor";
 
 impl ServiceName {
-    /// Checks what a store refuses to register, which a reader may find in a store nevertheless: an older release, or
-    /// another program, may have written it.
+    /// Checks whether stores register instances under this name. A reader may still find such a name in a store, written by
+    /// an earlier release or another program.
     ///
     /// ```
     /// use registry_core::ServiceName;
@@ -21,16 +21,16 @@ impl ServiceName {
     ///
     /// # Errors
     ///
-    /// `Invalid` if a segment between slashes is empty, `.` or `..`, which programs that take keys for paths resolve to
-    /// another service; or if the name begins with `~`, which is reserved for this library.
+    /// `Invalid` if a segment between slashes is empty, `.` or `..`: programs that treat keys as paths would resolve it to
+    /// another service. `Invalid` if the name begins with `~`, which is reserved for this library.
     pub fn check_new(&self) -> Result<()> {
         let name = self.as_str();
         let is_dots = |segment: &str| matches!(segment, "" | "." | "..");
         let is_path = if name.contains('/') { name.split('/').any(is_dots) } else { is_dots(name) };
         let why = if is_path {
-            "a service name has no empty segment, `.` or `..` between its slashes"
-        } else if name.starts_with('~') && name != REHEARSAL {
-            "a service name does not begin with `~`, which is reserved"
+            "the service name has an empty segment, `.` or `..`"
+        } else if name.starts_with('~') && name != SELF_TEST {
+            "the service name begins with `~`, which is reserved"
         } else {
             return Ok(());
         };
@@ -42,9 +42,9 @@ impl ServiceName {
 mod tests {
     use super::*;
 
-    /// `users/../x` and `a//b` were registered, and are other keys to whoever takes keys for paths.
+    /// `users/../x` and `a//b` could be registered, although programs that treat keys as paths resolve them to other keys.
     #[test]
-    fn a_name_that_is_a_path_or_reserved_is_read_and_not_registered() {
+    fn path_like_and_reserved_names_are_readable_but_cannot_be_registered() {
         let bad = [
             "a//b",
             "a///b",
@@ -65,11 +65,11 @@ mod tests {
             assert!(error.to_string().ends_with(&format!("got=`{bad}`")), "{error}");
         }
         let good =
-            ["user.rpc", "prod/order.rpc", "...", "a/..b", ".hidden", "a~b", "a/~b", REHEARSAL];
+            ["user.rpc", "prod/order.rpc", "...", "a/..b", ".hidden", "a~b", "a/~b", SELF_TEST];
         for good in good {
             ServiceName::new(good).unwrap().check_new().unwrap();
         }
-        // The slashes in front of a key are the store's.
+        // The leading slashes of a key are not part of the service name.
         let (_, name) = ServiceName::from_key("//grpc/user.rpc").unwrap();
         name.check_new().unwrap();
     }

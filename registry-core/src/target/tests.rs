@@ -33,7 +33,7 @@ fn a_password_is_never_displayed() {
         "app:s3cret@h",
         "r s3cret://",
         "redis://s3cret:@@h:1s3cret",
-        // What stands before the `/` or `?` could be a host and a port.
+        // The part before the `/` or `?` could be a host and a port.
         "redis://app:12/s3cret@h",
         "redis://app:12/s3cret%40h/x@h",
         "etcd://app:12?s3cret@h",

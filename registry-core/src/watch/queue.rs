@@ -1,14 +1,14 @@
 //! The queue between the publisher of a watch and its reader.
 //!
-//! Progress that nobody read is replaced by what comes next, so that it takes the place of no change, and the reader
-//! still learns how far the watch has come.
+//! A new batch replaces unread progress. Progress thus takes no capacity from changes, and the reader still learns the last
+//! position of the watch.
 
 use crate::{Batch, Error};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Returns both ends of a new queue, for so many batches with changes.
+/// Returns both ends of a new queue for at most `capacity` batches with changes.
 pub(super) fn queue(capacity: usize) -> (Sender, Receiver) {
     let shared = Arc::<Shared>::default();
     (Sender { shared: shared.clone(), capacity }, Receiver(shared))
@@ -19,11 +19,13 @@ struct Shared(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Batches with changes, and at most one progress after them.
+    /// Batches with changes, followed by at most one progress batch.
     batches: VecDeque<Arc<Batch>>,
-    /// Whether the sender is gone, and the error that it left.
+    /// Whether the sender was dropped.
     is_ended: bool,
+    /// The error that the sender left.
     error: Option<Error>,
+    /// Whether the receiver was dropped.
     is_closed: bool,
     receiver: Option<Waker>,
 }
@@ -61,7 +63,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Ends the queue with `error`, after what was sent before.
+    /// Sets the error that the receiver gets after all batches, once the sender is dropped.
     pub(super) fn fail(&self, error: Error) {
         self.shared.lock().error.get_or_insert(error);
     }
@@ -82,7 +84,7 @@ impl Drop for Sender {
 }
 
 impl Receiver {
-    /// Returns the next batch, or how the queue ended: with an error, or without one.
+    /// Returns the next batch. At the end of the queue, returns the error of the sender, if it left one.
     pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Result<Arc<Batch>, Option<Error>>> {
         let mut queue = self.0.lock();
         if let Some(batch) = queue.batches.pop_front() {
@@ -107,7 +109,7 @@ impl Drop for Receiver {
 }
 
 impl Shared {
-    /// Held for a few assignments; no code panics meanwhile.
+    /// Ignores poisoning: no code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
