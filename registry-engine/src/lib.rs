@@ -1,8 +1,7 @@
 //! The engine of the service registry: registrations and views over any [`Registry`](registry_core::Registry).
 //!
-//! A store makes one request and returns one answer. All retrying, renewing and resuming is here.
-//! [`Registration`] keeps an instance registered until it is stopped. [`Discovery`] opens a [`View`] of
-//! each service that is asked for.
+//! A call to a store is one request with one answer; the engine retries requests, renews leases and resumes watches.
+//! A [`Registration`] keeps an instance registered until it is stopped. A [`Discovery`] opens [`View`]s of services.
 
 mod backoff;
 mod bounds;

@@ -3,6 +3,7 @@
 mod commands;
 mod errors;
 mod handle;
+mod limiter;
 mod machine;
 mod options;
 mod own_record;
@@ -10,7 +11,6 @@ mod renewal;
 mod retrying;
 mod status;
 mod task;
-mod turns;
 
 pub use self::handle::TaskHandle;
 pub use self::options::{RegistrationOptions, Start};
@@ -26,10 +26,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Keeps an instance registered until it is stopped or dropped, whatever happens to the store.
+/// A registration, which keeps an instance registered until it is stopped or dropped.
 ///
-/// It renews the lease, registers again after a loss, and never gives up. Register only an instance that
-/// already listens: callers connect at once.
+/// It renews the lease, registers again after the lease is lost, and retries until it succeeds. Register an instance only
+/// once its server listens, since callers connect at once.
 ///
 /// ```
 /// use registry_core::{CallOptions, Instance, Registry, ServiceName};
@@ -49,14 +49,14 @@ use tokio::time::timeout;
 /// let service: ServiceName = "user.rpc".parse()?;
 /// assert_eq!(registry.load(&service, &CallOptions::DEFAULT).await?.instances().len(), 1);
 ///
-/// registration.drain(Duration::from_secs(5)).await?; // callers turn away, then it is withdrawn
+/// registration.drain(Duration::from_secs(5)).await?; // callers move to other instances, then it is withdrawn
 /// assert!(registry.load(&service, &CallOptions::DEFAULT).await?.records().is_empty());
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// A dropped registration is withdrawn in the background, if the runtime lives long enough: prefer
-/// [`stop`](Self::stop), which reports whether that succeeded. The compiler warns of one that is dropped at once:
+/// A dropped registration is withdrawn in the background, if its runtime lives long enough. Prefer [`stop`](Self::stop),
+/// which reports whether the withdrawal succeeded. The compiler warns about a registration that is dropped at once:
 ///
 /// ```compile_fail
 /// # #![deny(unused_must_use)]
@@ -70,20 +70,24 @@ use tokio::time::timeout;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a registration that is dropped withdraws its instance: hold it while the service runs"]
+#[must_use = "dropping a registration withdraws its instance: hold it while the service runs"]
 pub struct Registration {
     handle: TaskHandle,
 }
 
 impl Registration {
-    /// Registers `instance` in `registry`, and keeps it registered.
+    /// Registers `instance` in `registry` and keeps it registered.
     ///
     /// # Errors
     ///
-    /// `Invalid` if the ttl is out of range. With [`Start::Within`] also the error that the store refuses
-    /// the instance with, at once: `Invalid`, `Denied`, and `Superseded` if another registration holds the id and
-    /// takeover is off, or if it took the id while this one started. `Unavailable` if the store does not answer in
-    /// time. An instance that may be registered then is withdrawn in the background.
+    /// `Invalid` if the instance fails its [check](Instance::check) or the ttl is out of range. With [`Start::Within`] also:
+    ///
+    /// * `Invalid` or `Denied`, at once, if the store refuses the instance or the credentials.
+    /// * `Superseded`, at once, if another registration holds the id and takeover is off, or if it took the id during the
+    ///   start.
+    /// * `Unavailable` if the store does not answer in time.
+    ///
+    /// If the instance may be registered in spite of the error, it is withdrawn in the background.
     ///
     /// # Panics
     ///
@@ -96,8 +100,8 @@ impl Registration {
         Self::begin(registry, instance, &options)?.registered().await
     }
 
-    /// Begins to register `instance` in `registry`, as [`start`](Self::start) does, for whoever needs its
-    /// [handle](Starting::handle) before it is registered.
+    /// Begins to register `instance` in `registry` as [`start`](Self::start) does, but returns before it is registered. Use
+    /// it to get a [handle](Starting::handle) that can end a start in progress.
     ///
     /// # Errors
     ///
@@ -126,7 +130,7 @@ impl Registration {
         Ok(Starting { registration, start, registered })
     }
 
-    /// Returns the instance that is to be registered: the started one, or the last update.
+    /// Returns the desired instance: that of the start, or of the last update. The store may not have acknowledged it yet.
     pub fn instance(&self) -> Instance {
         self.handle.commands.desired()
     }
@@ -136,8 +140,8 @@ impl Registration {
         self.handle.status.borrow().clone()
     }
 
-    /// Returns a stream of the current status and every later one. A slow reader sees only the latest. The
-    /// stream ends after `Stopped`.
+    /// Returns a stream of the current status and later ones. A slow reader sees only the latest status. The stream ends
+    /// after `Stopped`.
     pub fn statuses(&self) -> impl Stream<Item = RegistrationStatus> + Send + Unpin + use<> {
         let mut status = self.handle.status.clone();
         status.mark_changed();
@@ -148,8 +152,8 @@ impl Registration {
         }))
     }
 
-    /// Changes the registered data: address, weight, status, labels, ports, metadata. `change` gets the last update, which
-    /// may not be acknowledged yet.
+    /// Changes the registered data: address, weight, status, zone, labels, ports or metadata. `change` receives the desired
+    /// instance, which the store may not have acknowledged yet.
     ///
     /// ```
     /// # use registry_engine::Registration;
@@ -158,15 +162,14 @@ impl Registration {
     /// # }
     /// ```
     ///
-    /// Waits until the store acknowledges the update, for as long as that takes. Dropping the future does
-    /// not cancel the update. Of several concurrent updates the last one counts, and all of them get its
-    /// outcome.
+    /// Waits without a time limit until the store acknowledges the update. Dropping the future does not cancel the update.
+    /// If several updates are concurrent, the last one wins, and all callers get its outcome.
     ///
     /// # Errors
     ///
-    /// `Invalid` if the service or the id differ, or if the store refuses the data; `Denied` if it refuses
-    /// the credentials: the last acknowledged data stays registered. `Superseded` if another incarnation
-    /// holds the id: the update is applied once that incarnation is gone. `Closed` if the registration was stopped.
+    /// `Invalid` if `change` changes the service or the id, or if the store refuses the data; `Denied` if the store refuses
+    /// the credentials. The last acknowledged data then stays registered. `Superseded` if another incarnation holds the id;
+    /// the update is applied once that incarnation is gone. `Closed` if the registration was stopped.
     pub async fn update(&self, change: impl FnOnce(Instance) -> Instance) -> Result<()> {
         let (reply, updated) = oneshot::channel();
         let change = |desired: Instance| {
@@ -175,47 +178,47 @@ impl Registration {
             if (instance.service(), instance.id()) == (&service, &id) {
                 return instance.check().map(|()| instance);
             }
-            let message =
-                format!("a registration keeps its service and id, service=`{service}`, id=`{id}`");
+            let message = format!(
+                "an update cannot change the service or the id, service=`{service}`, id=`{id}`"
+            );
             Err(Error::new(ErrorKind::Invalid, message))
         };
         self.handle.commands.update(change, reply)?;
         updated.await.unwrap_or_else(|_| Err(task_ended()))
     }
 
-    /// Announces that the instance is draining, waits until `grace` has passed since the call, and
-    /// withdraws the instance. It waits no longer once somebody else has stopped the registration.
+    /// Announces that the instance is draining, waits until `grace` has passed since the call, and withdraws the instance.
+    /// The wait ends early if another task stops the registration.
     ///
     /// If the future is dropped, the instance stays registered as draining.
     ///
     /// # Errors
     ///
-    /// Those of [`stop`](Self::stop). If the store cannot be told of the draining, the drain goes on.
+    /// Those of [`stop`](Self::stop). If the draining status cannot be published, the drain continues.
     pub async fn drain(&self, grace: Duration) -> Result<()> {
         self.handle.drain(grace).await
     }
 
-    /// Withdraws the instance. A request in flight is awaited first: if it arrived after the withdrawal, it
-    /// would register the instance again.
+    /// Withdraws the instance. It first waits for a request in flight, which would otherwise arrive after the withdrawal and
+    /// register the instance again.
     ///
-    /// Several calls get the outcome of the one withdrawal, later ones too. Dropping the future does not cancel it.
+    /// All calls, even later ones, get the outcome of the same withdrawal. Dropping the future does not cancel it.
     ///
     /// # Errors
     ///
-    /// `Unavailable` if the store did not acknowledge the withdrawal within the stop timeout: the instance
-    /// may be listed until its ttl has passed. Otherwise the error that the store refuses the withdrawal
-    /// with.
+    /// `Unavailable` if the store did not acknowledge the withdrawal within the stop timeout: the instance may stay listed
+    /// until its ttl has passed. Otherwise the error with which the store refused the withdrawal.
     pub async fn stop(&self) -> Result<()> {
         self.handle.stop().await
     }
 
-    /// Returns a handle that can end the registration, and does not keep it.
+    /// Returns a handle that can end the registration. It does not keep the instance registered.
     pub fn handle(&self) -> TaskHandle {
         self.handle.clone()
     }
 
     fn start_timed_out(&self, limit: Duration) -> Error {
-        let message = format!("the instance could not be registered in time, within=`{limit:?}`");
+        let message = format!("the instance could not be registered in time, timeout=`{limit:?}`");
         let error = Error::new(ErrorKind::Unavailable, message);
         match self.status() {
             RegistrationStatus::Retrying { why, .. } => error.with_source(why),
@@ -224,9 +227,9 @@ impl Registration {
     }
 }
 
-/// A registration that is being started: see [`Registration::begin`]. If it is dropped, its instance is withdrawn.
+/// A registration that is being started: see [`Registration::begin`]. Dropping it withdraws the instance.
 #[derive(Debug)]
-#[must_use = "a registration that is dropped withdraws its instance"]
+#[must_use = "dropping a registration withdraws its instance"]
 pub struct Starting {
     registration: Registration,
     start: Start,
@@ -234,12 +237,12 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Returns a handle that can end the registration, and does not keep it.
+    /// Returns a handle that can end the registration. It does not keep the instance registered.
     pub fn handle(&self) -> TaskHandle {
         self.registration.handle()
     }
 
-    /// Waits until the instance is registered, as [`RegistrationOptions::start`] says.
+    /// Waits until the instance is registered, or returns at once, depending on [`RegistrationOptions::start`].
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The commands that the handle of a registration sends to its task. One allocation holds all of it,
-//! since a process may have 100,000 registrations.
+//! The queue of commands from the handles of a registration to its task. It is a single allocation, since a process may
+//! have 100,000 registrations.
 
 use futures_util::task::AtomicWaker;
 use registry_core::{Instance, InstanceStatus, Result};
@@ -9,13 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use tokio::sync::oneshot;
 
-/// Where the outcome of a command goes.
+/// Receives the outcome of a command.
 pub(super) type Reply = oneshot::Sender<Result<()>>;
 
-/// Shared by a handle, which sends commands, and a task, which runs them.
+/// A queue of commands, shared by the handles, which send commands, and the task, which runs them.
 #[derive(Debug)]
 pub(super) struct CommandQueue {
-    /// Held by whoever changes the desired instance, while its closure runs. It is taken before `pending`.
+    /// Held while the closure of an update runs. Always locked before `pending`.
     updating: Mutex<()>,
     pending: Mutex<Pending>,
     task: AtomicWaker,
@@ -23,14 +23,14 @@ pub(super) struct CommandQueue {
 
 #[derive(Debug)]
 struct Pending {
-    /// The instance that is to be registered.
+    /// The instance to register.
     desired: Instance,
-    /// Whether it drains: no update makes it available again.
+    /// Whether the instance is draining. Then no update makes it available again.
     is_draining: bool,
     /// The replies of updates that the task has not taken yet.
     updates: Vec<Reply>,
     stop: Stop,
-    /// The replies of all stops: they get the same outcome.
+    /// The replies of all stops, which get the same outcome.
     stops: Vec<Reply>,
 }
 
@@ -40,21 +40,21 @@ enum Stop {
     Requested,
     /// The task has taken the command.
     InProgress,
-    /// The task has ended and runs no more commands. `None`: it ended otherwise than by a stop.
+    /// The task has ended and runs no more commands. `None` if it did not end by a stop.
     Ended(Option<Result<()>>),
 }
 
-/// What the task does next.
+/// A command to the task.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Register the desired instance, and send the outcome to these.
+    /// Register the desired instance, and send the outcome to these replies.
     Update(Vec<Reply>),
-    /// Withdraw it.
+    /// Withdraw the instance.
     Stop,
 }
 
 impl Pending {
-    /// Sets the desired instance, unless the task has ended: the dropped reply says so.
+    /// Sets the desired instance. If the task has ended, drops the reply, so that the caller gets an error.
     fn set_desired(&mut self, instance: Instance, reply: Reply) {
         if let Stop::Ended(_) = self.stop {
             return;
@@ -73,23 +73,23 @@ impl CommandQueue {
         Self { updating, pending, task: AtomicWaker::new() }
     }
 
-    /// Returns the instance that is to be registered.
+    /// Returns the instance to register.
     pub(super) fn desired(&self) -> Instance {
         self.lock().desired.clone()
     }
 
-    /// Changes the desired instance. A dropped reply says that the task has ended.
+    /// Changes the desired instance. The reply is dropped if the task has ended.
     ///
     /// # Errors
     ///
-    /// Those of `change`, after which nothing has changed.
+    /// Those of `change`. The desired instance is unchanged then.
     pub(super) fn update(
         &self,
         change: impl FnOnce(Instance) -> Result<Instance>,
         reply: Reply,
     ) -> Result<()> {
         let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
-        let instance = change(self.desired())?; // a caller's code, which may look at the registration
+        let instance = change(self.desired())?; // user code, which may read the registration: `pending` is not locked
         let mut pending = self.lock();
         let drains = pending.is_draining;
         let instance =
@@ -100,7 +100,7 @@ impl CommandQueue {
         Ok(())
     }
 
-    /// Sets the status of the desired instance to draining, for good.
+    /// Sets the status of the desired instance to draining. It cannot be undone.
     pub(super) fn drain(&self, reply: Reply) {
         let mut pending = self.lock();
         pending.is_draining = true;
@@ -110,8 +110,8 @@ impl CommandQueue {
         self.task.wake();
     }
 
-    /// Returns from `refused` to `acknowledged`, unless another update came in between, even to the same data: its
-    /// caller waits for an outcome of its own.
+    /// Reverts the desired instance from `refused` to `acknowledged`, unless another update is queued. Even an update to the
+    /// same data must be sent, since its caller waits for its own outcome.
     pub(super) fn revert(&self, refused: &Instance, acknowledged: &Instance) {
         let mut pending = self.lock();
         if pending.desired == *refused && pending.updates.is_empty() {
@@ -119,8 +119,8 @@ impl CommandQueue {
         }
     }
 
-    /// Requests a stop, and sends its outcome to `reply`: at once if the task has ended. A dropped reply says that it ended
-    /// otherwise.
+    /// Requests a stop, and sends its outcome to `reply`, at once if the task has already ended. The reply is dropped if the
+    /// task did not end by a stop.
     pub(super) fn stop(&self, reply: Reply) {
         let mut pending = self.lock();
         if let Stop::Ended(outcome) = &pending.stop {
@@ -133,7 +133,7 @@ impl CommandQueue {
         self.request_stop(pending);
     }
 
-    /// Requests a stop whose outcome nobody waits for: the handle was dropped.
+    /// Requests a stop without a reply, because the handle was dropped.
     pub(super) fn abandon(&self) {
         self.request_stop(self.lock());
     }
@@ -146,16 +146,16 @@ impl CommandQueue {
         }
     }
 
-    /// The task has ended with the `outcome` of a stop. Returns whether somebody waited for it.
+    /// Records that the task ended with the `outcome` of a stop. Returns whether any caller received the outcome.
     pub(super) fn stopped(&self, outcome: &Result<()>) -> bool {
         let stops = self.end(Some(outcome.clone()));
         let sent = stops.into_iter().map(|reply| reply.send(outcome.clone()).is_ok());
         sent.fold(false, |any, sent| any | sent)
     }
 
-    /// The task has ended, whether it was stopped or not: no caller may wait for it any longer.
+    /// Records that the task ended in any way, so that no caller waits for it any longer.
     pub(super) fn close(&self) {
-        drop(self.end(None)); // wakes the callers that wait
+        drop(self.end(None)); // wakes the waiting callers
     }
 
     fn end(&self, outcome: Option<Result<()>>) -> Vec<Reply> {
@@ -170,7 +170,7 @@ impl CommandQueue {
         stops
     }
 
-    /// Takes the next command, if there is one. A stop comes first.
+    /// Takes the next command, if there is one. A stop takes precedence over updates.
     pub(super) fn take(&self) -> Option<Command> {
         let mut pending = self.lock();
         if let Stop::Requested = pending.stop {
@@ -181,7 +181,7 @@ impl CommandQueue {
         (!updates.is_empty()).then_some(Command::Update(updates))
     }
 
-    /// Waits until there is a command, and leaves it in the queue. For one task.
+    /// Waits until there is a command, and leaves it in the queue. Only one task may wait.
     pub(super) async fn ready(&self) {
         poll_fn(|cx| {
             self.task.register(cx.waker());
@@ -192,7 +192,7 @@ impl CommandQueue {
         .await;
     }
 
-    /// Waits for the next command. For one task.
+    /// Waits for the next command and takes it. Only one task may wait.
     pub(super) async fn next(&self) -> Command {
         poll_fn(|cx| {
             self.task.register(cx.waker());
@@ -201,7 +201,7 @@ impl CommandQueue {
         .await
     }
 
-    /// Held for a few assignments; no code panics meanwhile.
+    /// Ignores poisoning: no code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,16 +1,16 @@
-//! The errors of a registration that no store returned.
+//! Errors that the registration itself creates.
 
 use registry_core::{Error, ErrorKind};
 use std::time::Duration;
 
-/// The error of a withdrawal that was not acknowledged within `limit`.
+/// Returns the error for a withdrawal that was not acknowledged within `limit`.
 pub(super) fn stop_timed_out(limit: Duration) -> Error {
     unavailable(format!(
-        "the withdrawal was not acknowledged: the instance may be listed until its ttl has passed, timeout=`{limit:?}`"
+        "the withdrawal was not acknowledged in time: the instance may stay listed until its ttl has passed, timeout=`{limit:?}`"
     ))
 }
 
-/// The task has ended before its handle.
+/// Returns the error for a task that ended before its handle.
 pub(super) fn task_ended() -> Error {
     let message = "the registration has ended: it was stopped, its runtime was shut down, or the store panicked";
     Error::new(ErrorKind::Closed, message)

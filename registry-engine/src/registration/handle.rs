@@ -1,4 +1,4 @@
-//! What ends a registration without keeping it.
+//! A handle that can end a registration but does not keep it.
 
 use super::commands::CommandQueue;
 use super::errors::{stop_timed_out, task_ended};
@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-/// A handle that can end a [`Registration`](crate::Registration), and does not keep it: for whoever ends all registrations of
-/// a process.
+/// A handle that can end a [`Registration`](crate::Registration), such as when a process shuts down all its registrations.
+/// It does not keep the instance registered.
 #[derive(Clone)]
 pub struct TaskHandle {
     pub(super) commands: Arc<CommandQueue>,
@@ -23,7 +23,7 @@ pub struct TaskHandle {
 impl TaskHandle {
     /// Drains the registration: see [`Registration::drain`](crate::Registration::drain).
     pub async fn drain(&self, grace: Duration) -> Result<()> {
-        let _ = timeout(grace, self.announce_draining()).await; // it is over when the time is
+        let _ = timeout(grace, self.announce_draining()).await; // an elapsed timeout is the normal case
         self.stop().await
     }
 
@@ -32,11 +32,11 @@ impl TaskHandle {
         let (reply, announced) = oneshot::channel();
         self.commands.drain(reply);
         if let Err(error) = announced.await.unwrap_or_else(|_| Err(task_ended())) {
-            tracing::debug!(error = %error.chain(), "the draining could not be announced");
+            tracing::debug!(error = %error.chain(), "cannot publish the draining status");
         }
         let is_stopped =
             |status: &RegistrationStatus| matches!(status, RegistrationStatus::Stopped);
-        let _ = self.status.clone().wait_for(is_stopped).await; // an error: the task has ended as well
+        let _ = self.status.clone().wait_for(is_stopped).await; // an error means that the task has ended
     }
 
     /// Stops the registration: see [`Registration::stop`](crate::Registration::stop).

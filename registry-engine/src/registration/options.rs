@@ -17,22 +17,21 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RegistrationOptions {
-    /// How long the instance stays listed after this process dies. Unless set, it is the ttl of the
-    /// registry's [URL](registry_core::Registry::default_ttl), or else 10 s. The lease is renewed every
-    /// third of it.
+    /// How long the instance stays listed after this process crashes. The default is the ttl of the registry's
+    /// [URL](registry_core::Registry::default_ttl), or 10 s. The lease is renewed every third of the ttl.
     ///
-    /// A shorter ttl removes dead instances sooner; one below three times the slowest round trip removes
-    /// live ones too. A store may grant more than is asked (etcd at least 2 s).
+    /// A shorter ttl removes crashed instances sooner, but a ttl below three times the slowest round trip also removes live
+    /// ones. A store may grant a longer ttl than requested; etcd grants at least 2 s.
     pub ttl: Option<Duration>,
-    /// Whether to displace another registration that holds the id. `true` unless set, so that a process
-    /// that restarts under its old id does not wait for its own old lease to expire.
+    /// Whether the start takes over the id from another registration that holds it. The default is `true`, so that a process
+    /// that restarts with the same id need not wait until its old lease expires.
     ///
-    /// It applies to the start only, which displaces exactly the holder that it reads before its first write. A
-    /// registration that is displaced later displaces nobody.
+    /// The start displaces only the holder that it reads before its first write. A registration that is displaced later does
+    /// not take the id back.
     pub takeover: bool,
-    /// The lease id to register under: random unless set. No two registrations may share one.
+    /// The lease id. The default is random. No two registrations may use the same lease id.
     ///
-    /// Set it to name the instance after its lease, as go-zero does:
+    /// Set it to derive the instance id from the lease id, as go-zero does:
     ///
     /// ```
     /// use registry_core::{Instance, LeaseId};
@@ -47,20 +46,20 @@ pub struct RegistrationOptions {
     /// # }
     /// ```
     pub lease: Option<LeaseId>,
-    /// Whether `start` waits for the store.
+    /// Whether the start waits for the store. The default is to wait for up to 10 s.
     pub start: Start,
-    /// The backoff between attempts. While the store is `Unavailable` it is at most a fifteenth of the ttl, within 200 ms
-    /// and 1 s, so that the instance is back soon after the store is.
+    /// The backoff between attempts. While the store is `Unavailable`, it is at most a fifteenth of the ttl, within 200 ms
+    /// and 1 s, so that the instance is registered again soon after the outage.
     pub backoff: Backoff,
-    /// How long the store may take for one answer: 5 s unless set. A renewal may take a third of the ttl at most, and a
-    /// registration four fifteenths of it, within 0.8 s and 4 s. A store that needs longer counts as unavailable.
+    /// The timeout of one request. The default is 5 s. A renewal may take at most a third of the ttl, and a registration
+    /// at most four fifteenths of it, within 0.8 s and 4 s. A slower store counts as unavailable.
     pub timeout: Duration,
-    /// How long `stop` waits for the store: 5 s unless set. An instance that is not withdrawn by then is
-    /// listed until its ttl has passed.
+    /// How long `stop` waits for the store. The default is 5 s. An instance that is not withdrawn by then stays listed until
+    /// its ttl has passed.
     pub stop_timeout: Duration,
 }
 
-/// Whether [`Registration::start`](crate::Registration::start) waits for the store.
+/// How [`Registration::start`](crate::Registration::start) waits for the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
@@ -71,21 +70,21 @@ pub enum Start {
 }
 
 impl RegistrationOptions {
-    /// Sets how long the instance stays listed after this process dies: see [`ttl`](Self::ttl).
+    /// Sets the [ttl](Self::ttl): how long the instance stays listed after this process crashes.
     #[must_use]
     pub fn with_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
         self.ttl = ttl.into();
         self
     }
 
-    /// Sets whether to displace another registration that holds the id: see [`takeover`](Self::takeover).
+    /// Sets whether the start takes over the id from another registration: see [`takeover`](Self::takeover).
     #[must_use]
     pub fn with_takeover(mut self, takeover: bool) -> Self {
         self.takeover = takeover;
         self
     }
 
-    /// Sets the [lease id](Self::lease) to register under.
+    /// Sets the [lease id](Self::lease).
     #[must_use]
     pub fn with_lease(mut self, lease: LeaseId) -> Self {
         self.lease = Some(lease);
@@ -112,7 +111,7 @@ impl RegistrationOptions {
         self
     }
 
-    /// Sets how long the store may take for one answer: see [`timeout`](Self::timeout).
+    /// Sets the [timeout](Self::timeout) of one request.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -1,14 +1,15 @@
-//! The watch of a registration on its own record: whoever deletes or overwrites the record, it is back at once.
+//! The own-record watch of a registration: if the record is deleted or overwritten, it is registered again at once.
 //!
-//! The first registrations of a service in a process have a watcher each, so that one instance of a large service costs
-//! no more than one of a small one. All others of the service share one watch of the service.
+//! The first registrations of a service in a process each watch only their own record, so that one instance of a large
+//! service costs no more than one of a small service. All further registrations of the service share one watch of the
+//! whole service.
 
 mod loss;
 mod service;
 
 use self::loss::lost_by;
 use self::service::{Membership, OPEN_TIMEOUT, ServiceRecords, SingleWatcher};
-use super::turns::Turns;
+use super::limiter::RequestLimiter;
 use crate::Backoff;
 use crate::bounds::retry_backoff;
 use crate::call::{call, contained, within};
@@ -19,28 +20,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::sleep;
 
-/// The record of one registration, as the store reports it.
+/// The watch of the record of one registration.
 #[derive(Debug)]
 pub(super) struct OwnRecord {
     registry: Arc<dyn Registry>,
     records: Arc<ServiceRecords>,
-    turns: Turns,
+    limiter: RequestLimiter,
     sharing: Sharing,
-    /// Whether a watch of this record alone is open, and has reported no change.
+    /// Whether a watch of this record alone is open and has reported no change.
     is_unchanged: AtomicBool,
 }
 
 /// How a registration watches its record.
 #[derive(Debug)]
 enum Sharing {
-    /// By a watch of its own.
+    /// With a watch of its own.
     Alone(#[expect(dead_code, reason = "held for its drop")] SingleWatcher),
-    /// By the watch of the service.
+    /// Through the shared watch of the service.
     Shared(Membership),
 }
 
 impl OwnRecord {
-    /// Returns the record of `instance`. Nothing is watched yet.
+    /// Returns the own-record watch of `instance`. It opens nothing yet.
     pub(super) fn new(registry: &Arc<dyn Registry>, instance: &Instance) -> Arc<Self> {
         let records = ServiceRecords::of(registry, instance.service());
         let sharing = match records.single_watcher() {
@@ -48,25 +49,25 @@ impl OwnRecord {
             None => Sharing::Shared(records.join(instance.id())),
         };
         let is_unchanged = AtomicBool::new(false);
-        let turns = Turns::of(registry);
-        Arc::new(Self { registry: registry.clone(), records, turns, sharing, is_unchanged })
+        let limiter = RequestLimiter::of(registry);
+        Arc::new(Self { registry: registry.clone(), records, limiter, sharing, is_unchanged })
     }
 
-    /// Returns [`Presence::Proven`] while an open watch says that the record is the acknowledged one of `lease`.
+    /// Returns [`Presence::Proven`] while an open watch shows that the record is the one acknowledged to `lease`.
     pub(super) fn presence(&self, lease: &Lease) -> Presence {
         let is_proven = self.is_unchanged.load(Ordering::Relaxed)
             || matches!(&self.sharing, Sharing::Shared(membership) if membership.is_held_by(lease));
         if is_proven { Presence::Proven } else { Presence::Check }
     }
 
-    /// The turns of the registry that the record is in.
-    pub(super) fn turns(&self) -> &Turns {
-        &self.turns
+    /// Returns the request limiter of the registry.
+    pub(super) fn limiter(&self) -> &RequestLimiter {
+        &self.limiter
     }
 
-    /// Waits until the store reports that the record is no longer the acknowledged one of `lease`. Returns `LeaseLost`.
+    /// Waits until the store reports that the record is no longer the one acknowledged to `lease`. Returns `LeaseLost`.
     ///
-    /// If the store refuses one kind of watch, the other kind serves. If it refuses both, each is asked for again after a ttl.
+    /// If the store refuses one kind of watch, the other kind is used. If it refuses both, both are tried again after a ttl.
     pub(super) async fn lost(&self, lease: &Lease) -> Error {
         loop {
             let lost = match &self.sharing {
@@ -89,7 +90,7 @@ impl OwnRecord {
         }
     }
 
-    /// Waits until the id of `instance` is no longer held by `holder`, or for ever if the store lets nobody watch the service.
+    /// Waits until `holder` no longer holds the id of `instance`; forever if the store refuses the watch of the service.
     pub(super) async fn released(&self, instance: &Instance, holder: &Holder) {
         let is_released = match &self.sharing {
             Sharing::Alone(_) => self.records.join(instance.id()).released(holder).await,
@@ -100,7 +101,7 @@ impl OwnRecord {
         }
     }
 
-    /// Waits as [`lost`](Self::lost) does, by a watch of this record alone. `None`: the store does not open one.
+    /// Waits as [`lost`](Self::lost) does, with a watch of this record alone. Returns `None` if the store refuses that watch.
     async fn lost_alone(&self, lease: &Lease) -> Option<Error> {
         let backoff = retry_backoff(Backoff::default(), lease.ttl(), 0);
         for failures in 1.. {
@@ -118,12 +119,12 @@ impl OwnRecord {
     }
 
     async fn watch_record(&self, lease: &Lease) -> Result<Watch> {
-        let _turn = self.turns.watch(OPEN_TIMEOUT).await;
+        let _permit = self.limiter.watch(OPEN_TIMEOUT).await;
         let watch = async { self.registry.watch_record(lease, &within(OPEN_TIMEOUT)).await };
         call("watch_record", OPEN_TIMEOUT, watch).await
     }
 
-    /// Returns the error that the watch ended with, or `LeaseLost` at the first change.
+    /// Waits for the first change, and returns `LeaseLost`, or the error that ended the watch.
     async fn first_change(&self, mut watch: Watch) -> Error {
         let _unchanged = Raised::new(&self.is_unchanged);
         loop {
@@ -137,7 +138,7 @@ impl OwnRecord {
     }
 }
 
-/// A flag that is true until this is dropped.
+/// A guard that sets a flag, and clears it when it is dropped.
 struct Raised<'a>(&'a AtomicBool);
 
 impl<'a> Raised<'a> {
@@ -154,5 +155,5 @@ impl Drop for Raised<'_> {
 }
 
 fn watch_ended() -> Error {
-    Error::new(ErrorKind::Unavailable, "the watch of a record ended without an error")
+    Error::new(ErrorKind::Unavailable, "the own-record watch ended without an error")
 }

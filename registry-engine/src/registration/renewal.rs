@@ -1,7 +1,7 @@
-//! The renewal scheduler: one task of a runtime renews all healthy leases.
+//! The renewal scheduler: one task per runtime renews all healthy leases.
 //!
-//! With a task each, every renewal pays for a timer and for waking a task whose memory is cold: measured at
-//! 100,000 registrations, that costs several times as much as the renewal itself. If a renewal fails, the
+//! If each registration renewed in its own task, every renewal would pay for a timer and for waking a task whose memory is
+//! cold. At 100,000 registrations that costs several times as much as the renewal itself. If a renewal fails, the
 //! registration's own task takes over.
 
 use super::own_record::OwnRecord;
@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
-/// How many renewals are started before the task yields to others on its thread.
+/// The number of renewals to start before the task yields to others on its thread.
 const MAX_STARTS: usize = 64;
 
 /// A lease to renew.
@@ -32,20 +32,20 @@ pub(super) struct RenewalJob {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) lease: Lease,
     pub(super) record: Arc<OwnRecord>,
-    /// How long the store may take for one answer.
+    /// The timeout of one request.
     pub(super) timeout: Duration,
     /// Counts successful renewals.
     pub(super) renewed: Counter,
 }
 
 impl RenewalJob {
-    /// How long a renewal may take, if the lease lasts so long.
+    /// Returns how long a renewal may take, unless the lease expires earlier.
     pub(super) fn limit(&self) -> Duration {
         self.timeout.min(self.lease.ttl() / 3)
     }
 }
 
-/// When the last acknowledged renewal of a lease was sent, and when the next one is due.
+/// The time when the last acknowledged renewal of a lease was sent, and the time when the next one is due.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RenewalTimes {
     pub(super) renewed: Instant,
@@ -53,22 +53,22 @@ pub(super) struct RenewalTimes {
 }
 
 impl RenewalTimes {
-    /// Rounds the due time down to a tick of ttl/384, so that many leases are due at once.
+    /// Rounds the due time down to a tick of ttl/384, so that leases are renewed in groups.
     fn aligned(self, ttl: Duration) -> Self {
         Self { due: align(self.due, ttl / 384), ..self }
     }
 }
 
-/// Why the scheduler stopped renewing a lease.
+/// The reason why the scheduler stopped renewing a lease.
 #[derive(Debug)]
 pub(super) enum RenewalStop {
     /// A renewal failed.
     Failed(Error),
-    /// The lease may have expired before its renewal was due: the process was paused for a ttl.
+    /// The lease may have expired before its renewal could be sent, such as after a pause of the process for one ttl.
     Expired,
 }
 
-/// Keeps a lease in the scheduler until it is cancelled or dropped.
+/// A handle that keeps a lease in the scheduler until it is cancelled or dropped.
 pub(super) struct RenewalHandle {
     scheduler: Arc<RenewalScheduler>,
     key: EntryKey,
@@ -81,7 +81,7 @@ impl RenewalHandle {
         let job = Arc::new(job);
         loop {
             let scheduler = RenewalScheduler::of_this_runtime();
-            // It may just have ended because it had no leases.
+            // The scheduler may have just closed because it had no leases.
             if let Some(key) = scheduler.insert(&job, times) {
                 return Self { scheduler, key };
             }
@@ -102,7 +102,7 @@ impl RenewalHandle {
         .await;
     }
 
-    /// Removes the lease from the schedule, once no renewal of it is in flight. Returns why the scheduler
+    /// Removes the lease from the schedule once no renewal of it is in flight. Returns its times, and why the scheduler
     /// stopped renewing it, if it did.
     pub(super) async fn cancel(self) -> (RenewalTimes, Option<RenewalStop>) {
         poll_fn(|cx| {
@@ -125,14 +125,14 @@ impl Drop for RenewalHandle {
         let entry = schedule.entries.remove(self.key.slot);
         let is_last = schedule.entries.is_empty();
         drop(schedule);
-        drop(entry); // it may hold the last handle to a registry, whose drop is foreign code
+        drop(entry); // outside of the lock: it may own the last handle to a registry, whose drop is foreign code
         if is_last {
             self.scheduler.changed.notify_one();
         }
     }
 }
 
-/// Renews the leases of one runtime.
+/// The scheduler of all renewals of one runtime.
 struct RenewalScheduler {
     schedule: Mutex<Schedule>,
     /// Notified when a renewal is due earlier than before, and when no lease is left.
@@ -150,12 +150,12 @@ struct Schedule {
 }
 
 struct Entry {
-    /// Tells this entry from earlier ones in the same slot.
+    /// Distinguishes this entry from earlier ones in the same slot.
     generation: u64,
     job: Arc<RenewalJob>,
     times: RenewalTimes,
     in_flight: bool,
-    /// Whether the owner waits for the renewal in flight, and not for a stop.
+    /// Whether the owner cancelled the entry and waits for the renewal in flight.
     is_cancelled: bool,
     stop: Option<RenewalStop>,
     waker: Option<Waker>,
@@ -254,14 +254,15 @@ impl RenewalScheduler {
         }
     }
 
-    /// Takes the entries of the first tick that has passed.
+    /// Takes the entries of the earliest tick that has passed.
     fn take_due(&self, now: Instant) -> Option<Vec<EntryKey>> {
         let mut schedule = self.lock();
         let first = schedule.due.first_entry().filter(|first| *first.key() <= now)?;
         Some(first.remove())
     }
 
-    /// Returns the renewal of an entry, unless the entry was removed. It gives nothing if it was not made.
+    /// Returns the future that renews an entry; `None` if the entry was removed. The future returns `None` if it did not send
+    /// a renewal.
     fn start(self: &Arc<Self>, key: EntryKey) -> Option<BoxFuture<'static, Option<Renewed>>> {
         let (job, expiry) = {
             let mut schedule = self.lock();
@@ -270,14 +271,14 @@ impl RenewalScheduler {
         };
         let scheduler = self.clone();
         Some(Box::pin(async move {
-            let _turn = job.record.turns().renewal(job.limit(), expiry).await;
+            let _permit = job.record.limiter().renewal(job.limit(), expiry).await;
             let (sent, remaining) = scheduler.begin(key)?;
             Some(Renewed { key, sent, outcome: renew(&job, remaining).await })
         }))
     }
 
-    /// Begins a renewal whose turn has come, unless the entry was removed meanwhile or its lease may have expired. Returns
-    /// the time, and what remains of the lease.
+    /// Begins a renewal that has its permit, unless the entry was removed meanwhile or its lease may have expired. Returns the
+    /// current time and the remaining time of the lease.
     fn begin(&self, key: EntryKey) -> Option<(Instant, Duration)> {
         let sent = Instant::now();
         let mut schedule = self.lock();
@@ -311,20 +312,21 @@ impl RenewalScheduler {
         }
     }
 
-    /// Closes the scheduler if no lease is left, and returns whether it did. A closed one takes no leases.
+    /// Closes the scheduler if no lease is left, and returns whether it did. A closed scheduler accepts no leases.
     fn close_if_empty(&self) -> bool {
         let mut schedule = self.lock();
         schedule.closed = schedule.entries.is_empty();
         schedule.closed
     }
 
-    /// Held for a few assignments; no code panics meanwhile.
+    /// Ignores poisoning: no code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// However the task of a scheduler ends, no registration waits for it: each renews by itself and looks for another.
+/// Stops all entries when the task of a scheduler ends in any way. Each registration then renews by itself once, and joins
+/// another scheduler.
 struct CloseGuard(Arc<RenewalScheduler>);
 
 impl Drop for CloseGuard {
@@ -333,7 +335,7 @@ impl Drop for CloseGuard {
         schedule.closed = true;
         let stop = |(_, entry): (usize, &mut Entry)| {
             entry.in_flight = false;
-            let message = "the task that renews leases has ended";
+            let message = "the renewal scheduler has ended";
             entry.stop = Some(RenewalStop::Failed(Error::new(ErrorKind::Closed, message)));
             entry.waker.take()
         };
@@ -350,7 +352,7 @@ impl Schedule {
 }
 
 impl Entry {
-    /// When the lease may have expired.
+    /// Returns when the lease may expire.
     fn expiry(&self) -> Instant {
         self.times.renewed + self.job.lease.ttl()
     }
@@ -371,7 +373,7 @@ impl Entry {
 pub(super) async fn renew(job: &RenewalJob, remaining: Duration) -> Result<()> {
     let limit = job.limit().min(remaining);
     let options = within(limit).with_presence(job.record.presence(&job.lease));
-    // `Arc<R>` is a registry as well, and would box the future of the one in it once more.
+    // Calling through `Arc<dyn Registry>`, which is a registry too, would box the future a second time.
     let registry = &*job.registry;
     let renewal = async { registry.keep_alive(&job.lease, &options).await };
     call("keep_alive", limit, renewal).await?;
@@ -379,7 +381,7 @@ pub(super) async fn renew(job: &RenewalJob, remaining: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Rounds `due` down to a tick of a clock that the whole process shares.
+/// Rounds `due` down to a tick of a clock that is shared by the whole process.
 fn align(due: Instant, tick: Duration) -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
     let start = *START.get_or_init(Instant::now);
@@ -387,8 +389,8 @@ fn align(due: Instant, tick: Duration) -> Instant {
     due - Duration::from_nanos(u64::try_from(age % tick).unwrap_or_default())
 }
 
-/// Returns `duration` give or take a tenth, so that renewals that start together spread out. `random` is
-/// at least 0 and less than 1.
+/// Returns `duration` plus or minus up to a tenth, so that renewals that start together spread out. `random` is at least 0
+/// and less than 1.
 pub(super) fn jitter(duration: Duration, random: f64) -> Duration {
-    duration.mul_f64(0.91 + random * 0.19) // rounding may take off a tick
+    duration.mul_f64(0.91 + random * 0.19) // at least 0.91, since rounding down to a tick takes off some more
 }

@@ -1,18 +1,18 @@
-//! How many registrations have to retry: the more there are, the less often each does.
+//! The number of registrations that retry. The more there are, the longer each waits between attempts.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use tokio::runtime::{Handle, Id};
 
-/// Whether a registration counts among those of its runtime that have to retry their last request.
+/// The share of one registration in the number of registrations of its runtime that retry.
 pub(super) struct RetryingCount {
     total: Arc<AtomicU32>,
     is_counted: bool,
 }
 
 impl RetryingCount {
-    /// Returns the count of the caller's runtime. As a rule a process has one; tests have one each.
+    /// Returns an uncounted share for the caller's runtime. Most processes have one runtime; each test has its own.
     pub(super) fn of_this_runtime() -> Self {
         static ALL: LazyLock<Mutex<HashMap<Id, Arc<AtomicU32>>>> = LazyLock::new(Mutex::default);
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,20 +4,21 @@ use registry_core::Error;
 use std::fmt;
 use tokio::time::Instant;
 
-/// Whether callers can find an instance, as far as its owner can tell.
+/// The status of a registration, as far as its owner can tell.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RegistrationStatus {
     /// The instance is registered: the last acknowledged renewal was sent less than one ttl ago.
     Active,
-    /// The instance may not be listed any more. The task keeps trying to register it.
+    /// The instance is not registered yet, or may no longer be listed. The registration retries.
     Retrying {
-        /// When the registration was first presumed lost.
+        /// When the start began, or when the lease was first presumed lost.
         since: Instant,
         /// The last error.
         why: Error,
     },
-    /// Another incarnation holds the id. The task tries once per ttl to register, without takeover.
+    /// Another incarnation holds the id. The registration tries again once per ttl, without takeover, and when that
+    /// incarnation is gone.
     Superseded,
     /// The registration was stopped.
     Stopped,
@@ -30,7 +31,7 @@ impl RegistrationStatus {
     }
 }
 
-/// In one or two words, with the last error where there is one: `active`, `retrying: unavailable: ...`.
+/// The name of the status, with the last error if there is one: `active`, `retrying: the store did not answer, ...`.
 impl fmt::Display for RegistrationStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,14 +1,14 @@
-//! The task behind a registration: performs what its state machine decides.
+//! The task of a registration. It performs the actions that its state machine decides.
 
 use super::commands::{Command, CommandQueue, Reply};
 use super::errors::unavailable;
+use super::limiter::Permit;
 use super::machine::{Action, Effect, Event, Moment, RegistrationMachine};
 use super::options::RegistrationOptions;
 use super::own_record::OwnRecord;
 use super::renewal::{RenewalHandle, RenewalJob, RenewalStop, RenewalTimes, renew};
 use super::retrying::RetryingCount;
 use super::status::RegistrationStatus;
-use super::turns::Turn;
 use crate::call::{call, within};
 use crate::failures::LoggedFailures;
 use crate::metrics::RegistrationMetrics;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 pub(super) struct RegistrationTask {
     registry: Arc<dyn Registry>,
     machine: RegistrationMachine,
-    /// How long the store may take for one answer.
+    /// The timeout of one request.
     timeout: Duration,
     claim: Claim,
     commands: Arc<CommandQueue>,
@@ -80,7 +80,7 @@ impl RegistrationTask {
                 }
                 Action::ReadHolder { limit } => self.read_holder(limit).await,
                 Action::Register { claim, limit, is_update: false } => {
-                    self.register_in_turn(claim, limit).await
+                    self.register_with_permit(claim, limit).await
                 }
                 Action::Register { claim, limit, is_update: true } => {
                     self.update(claim, limit).await
@@ -93,7 +93,7 @@ impl RegistrationTask {
             action = self.handle(event);
         };
         if let (false, Err(error)) = (self.commands.stopped(&outcome), &outcome) {
-            self.warn("a registration could not be withdrawn", error);
+            self.warn("cannot withdraw an instance", error);
         }
     }
 
@@ -119,8 +119,8 @@ impl RegistrationTask {
         action
     }
 
-    /// Waits until there is a command or the next request is due. It does not sleep for a request that is
-    /// due already: a timer fires up to a millisecond late.
+    /// Waits until there is a command or the next request is due. For a request that is already due it uses no timer, since a
+    /// timer fires up to a millisecond late.
     async fn wait(&mut self, until: Instant) -> Event {
         let command = if until <= Instant::now() {
             self.commands.take()
@@ -142,7 +142,7 @@ impl RegistrationTask {
         }
     }
 
-    /// Waits as [`wait`](Self::wait) does, but no longer than `holder` holds the id.
+    /// Waits as [`wait`](Self::wait) does, or until `holder` no longer holds the id.
     async fn wait_for_release(&mut self, holder: &Holder, until: Instant) -> Event {
         let (record, instance) = (self.record.clone(), self.commands.desired());
         tokio::select! {
@@ -152,17 +152,20 @@ impl RegistrationTask {
         }
     }
 
-    /// Waits for a turn, unless there is a command before it comes.
-    async fn turn<'a>(&self, turn: impl Future<Output = Option<Turn<'a>>>) -> Option<Turn<'a>> {
+    /// Waits for a permit. Returns `None` if there is a command first.
+    async fn permit<'a>(
+        &self,
+        permit: impl Future<Output = Option<Permit<'a>>>,
+    ) -> Option<Permit<'a>> {
         tokio::select! {
             biased;
             () = self.commands.ready() => None,
-            turn = turn => turn,
+            permit = permit => permit,
         }
     }
 
     async fn read_holder(&self, limit: Duration) -> Event {
-        let Some(_turn) = self.turn(self.record.turns().registration(limit)).await else {
+        let Some(_permit) = self.permit(self.record.limiter().registration(limit)).await else {
             return Event::Unsent;
         };
         let instance = self.commands.desired();
@@ -172,19 +175,19 @@ impl RegistrationTask {
         Event::HolderRead { answer }
     }
 
-    async fn register_in_turn(&self, claim: Claim, limit: Duration) -> Event {
-        match self.turn(self.record.turns().registration(limit)).await {
-            Some(_turn) => self.register(claim, limit).await,
+    async fn register_with_permit(&self, claim: Claim, limit: Duration) -> Event {
+        match self.permit(self.record.limiter().registration(limit)).await {
+            Some(_permit) => self.register(claim, limit).await,
             None => Event::Unsent,
         }
     }
 
-    /// Registers while the lease is held. It waits for a turn, and for the answer, for `limit` together.
+    /// Registers while the lease is held. The wait for a permit and the request take at most `limit` together.
     async fn update(&self, claim: Claim, limit: Duration) -> Event {
         let until = Instant::now() + limit;
-        let turn = self.record.turns().renewal(limit, until).await;
-        if turn.is_none() {
-            let error = unavailable("too many requests wait for the store");
+        let permit = self.record.limiter().renewal(limit, until).await;
+        if permit.is_none() {
+            let error = unavailable("too many requests to the store are in flight");
             self.log_failure(Some(&error));
             let instance = self.commands.desired();
             return Event::Registered { sent: until, instance, answer: Err(error) };
@@ -202,9 +205,9 @@ impl RegistrationTask {
 
     async fn renew(&self, lease: Lease, expiry: Instant) -> Event {
         let job = self.job_of(lease);
-        let turn = self.turn(self.record.turns().renewal(job.limit(), expiry)).await;
+        let permit = self.permit(self.record.limiter().renewal(job.limit(), expiry)).await;
         let sent = Instant::now();
-        if turn.is_none() || expiry <= sent {
+        if permit.is_none() || expiry <= sent {
             return Event::Unsent;
         }
         let answer = renew(&job, expiry - sent).await;
@@ -222,7 +225,7 @@ impl RegistrationTask {
             error = self.record.lost(&lease) => Some(RenewalStop::Failed(error)),
         };
         let (times, stop) = renewals.cancel().await;
-        let stop = lost.or(stop); // a renewal in flight may have failed for another reason
+        let stop = lost.or(stop); // the loss takes precedence over the outcome of a renewal in flight
         if let Some(RenewalStop::Failed(error)) = &stop {
             self.renewal_failed(Some(error));
         }
@@ -267,7 +270,7 @@ impl RegistrationTask {
                 tracing::info!(%service, %id, "an instance is registered");
             }
             RegistrationStatus::Retrying { why, .. } if self.logged_failures.insert(why.kind()) => {
-                self.warn("an instance is not registered, and the registration retries", why);
+                self.warn("an instance is not registered: retrying", why);
             }
             _ => {}
         }
@@ -277,7 +280,7 @@ impl RegistrationTask {
     /// Sends the outcome to all callers that wait for the desired instance.
     fn reply_all(&mut self, outcome: &Result<()>) {
         for reply in self.replies.drain(..) {
-            drop(reply.send(outcome.clone())); // the caller may have gone
+            drop(reply.send(outcome.clone())); // fails if the caller dropped its future
         }
     }
 
@@ -299,7 +302,7 @@ impl RegistrationTask {
 }
 
 impl Drop for RegistrationTask {
-    /// However the task ended, the instance is not kept registered any more.
+    /// Sets the final status, however the task ended.
     fn drop(&mut self) {
         self.commands.close();
         if !matches!(*self.status.borrow(), RegistrationStatus::Stopped) {

@@ -1,15 +1,15 @@
-//! Why a record is lost, in words.
+//! The errors that describe how a record was lost.
 
 use registry_core::{Batch, Change, DeleteReason, Error, ErrorKind, LeaseId};
 
-/// Returns what the last change of `batch` did to the record.
+/// Returns the error for the last change of `batch` to the record.
 pub(super) fn lost_by(batch: &Batch) -> Error {
     match batch.changes.last() {
         Some(Change::Put(record)) => overwritten_by(record.lease()),
         Some(Change::Delete(deleted)) if deleted.reason() == Some(DeleteReason::Expired) => {
-            lease_lost("the lease ran out")
+            lease_lost("the lease expired")
         }
-        _ => lease_lost("the record was deleted, and not by its registration"),
+        _ => lease_lost("the record was deleted, but not by its registration"),
     }
 }
 

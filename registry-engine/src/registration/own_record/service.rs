@@ -1,4 +1,4 @@
-//! One watch of a service, for all registrations of a process that are its members.
+//! The watch of a service that several registrations of a process share.
 
 use super::loss::{lease_lost, overwritten_by};
 use crate::Backoff;
@@ -19,25 +19,25 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long the store may take to open a watch.
+/// The timeout for opening a watch.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest wait until a store that refuses a watch is asked again.
+/// The longest wait before a refused watch is tried again.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// After how many refusals in a row registrations watch by themselves.
+/// The number of consecutive refusals after which registrations watch their records individually.
 const MAX_REFUSALS: u32 = 3;
 
-/// How many registrations of a service have a watcher each. The others share one of the service.
+/// The maximum number of registrations of a service that have a watch of their own. The others share one.
 const MAX_SINGLE_WATCHERS: usize = 8;
 
-/// The registrations of a service in one runtime, at one registry.
+/// The registrations of a service in one registry and one runtime.
 #[derive(Debug)]
 pub(super) struct ServiceRecords {
     key: ServiceKey,
     registry: Arc<dyn Registry>,
     state: Mutex<State>,
-    /// Notified when a member needs a load, and when the last one left.
+    /// Notified when a member needs a load, and when the last member was dropped.
     changed: Notify,
 }
 
@@ -48,35 +48,35 @@ type ServiceKey = (Id, usize, ServiceName);
 struct State {
     members: BTreeMap<MemberKey, Member>,
     last_number: u64,
-    /// How many registrations have a watcher of their own.
+    /// The number of registrations that have a watch of their own.
     single_watchers: usize,
     task: TaskState,
-    /// When the next load begins at the earliest.
+    /// A lower bound of the time when the current load began.
     load_begin: Option<Instant>,
-    /// How often the store refused in a row to let this process watch the service.
+    /// The number of consecutive refusals of the watch.
     refusals: u32,
     needs_load: bool,
 }
 
 #[derive(Debug, Default)]
 enum TaskState {
-    /// No task runs.
+    /// There is no task.
     #[default]
     Ended,
     Loading,
     Watching {
-        /// Up to which revision the members are known.
+        /// The revision up to which the holders are known.
         position: Revision,
-        /// When the load began. Whatever was acknowledged before is in it, also after a rollback.
+        /// When the load began. It contains every write that was acknowledged before, even after a rollback.
         loaded: Instant,
         /// Whether the watch is open.
         is_live: bool,
     },
-    /// The store refuses to let this process watch the service.
+    /// The store refuses the watch of the service.
     Refused,
 }
 
-/// An id, and a number, since two registrations of a process may have the same id.
+/// An instance id and a number, since several registrations of a process may have the same id.
 type MemberKey = (InstanceId, u64);
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ struct Member {
     waker: Option<Waker>,
 }
 
-/// Who holds an id.
+/// The known holder of an id.
 #[derive(Clone, Copy, Debug)]
 enum Held {
     Unknown,
@@ -93,7 +93,7 @@ enum Held {
     By { lease: Option<LeaseId>, revision: Option<Revision> },
 }
 
-/// Counts a registration that has a watcher of its own.
+/// A guard that counts a registration with a watch of its own.
 #[derive(Debug)]
 pub(super) struct SingleWatcher(Arc<ServiceRecords>);
 
@@ -105,7 +105,7 @@ pub(super) struct Membership {
 }
 
 impl ServiceRecords {
-    /// Returns the one of the caller's runtime.
+    /// Returns the shared records of `service` in the caller's runtime.
     pub(super) fn of(registry: &Arc<dyn Registry>, service: &ServiceName) -> Arc<Self> {
         let address = Arc::as_ptr(registry).cast::<()>() as usize;
         let key = (Handle::current().id(), address, service.clone());
@@ -123,7 +123,7 @@ impl ServiceRecords {
         new
     }
 
-    /// Lets a registration have a watcher of its own, if there are few yet.
+    /// Returns a guard for a watch of its own, unless [`MAX_SINGLE_WATCHERS`] registrations already have one.
     pub(super) fn single_watcher(self: &Arc<Self>) -> Option<SingleWatcher> {
         let mut state = self.lock();
         if state.single_watchers == MAX_SINGLE_WATCHERS {
@@ -140,13 +140,13 @@ impl ServiceRecords {
         let key = (id.clone(), state.last_number);
         state.members.insert(key.clone(), Member { held: Held::Unknown, waker: None });
         if matches!(state.task, TaskState::Ended) {
-            state.void();
+            state.invalidate();
             tokio::spawn(self.clone().run());
         }
         Membership { records: self.clone(), key }
     }
 
-    /// Watches the service until no member is left, or the store refuses it.
+    /// Watches the service until no member is left.
     async fn run(self: Arc<Self>) {
         let _guard = PanicGuard(&self);
         let options = FollowOptions::default()
@@ -173,7 +173,7 @@ impl ServiceRecords {
         }
     }
 
-    /// Held for a few assignments; no code panics meanwhile.
+    /// Ignores poisoning: no code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,7 +182,7 @@ impl ServiceRecords {
 impl Drop for ServiceRecords {
     fn drop(&mut self) {
         let mut all = lock_all();
-        // Another one may have taken its place.
+        // A new entry may have replaced this one.
         if all.get(&self.key).is_some_and(|records| records.strong_count() == 0) {
             all.remove(&self.key);
         }
@@ -195,7 +195,7 @@ fn lock_all() -> MutexGuard<'static, HashMap<ServiceKey, Weak<ServiceRecords>>> 
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// If the task panics, nobody takes what it knew for current, and the next member starts another one.
+/// Marks the task as ended if it panics, so that no member relies on stale holders and the next member starts a new task.
 struct PanicGuard<'a>(&'a ServiceRecords);
 
 impl Drop for PanicGuard<'_> {
@@ -206,7 +206,7 @@ impl Drop for PanicGuard<'_> {
     }
 }
 
-/// What the task does next.
+/// The next step of the task.
 enum Step {
     Watch,
     Load,
@@ -222,18 +222,18 @@ impl State {
         if !std::mem::take(&mut self.needs_load) {
             return Step::Watch;
         }
-        self.void();
+        self.invalidate();
         Step::Load
     }
 
-    /// What is known is of the past, and a load begins.
-    fn void(&mut self) {
+    /// Forgets all holders, since a load begins.
+    fn invalidate(&mut self) {
         self.task = TaskState::Loading;
         self.load_begin = Some(Instant::now());
         self.members.values_mut().for_each(|member| member.held = Held::Unknown);
     }
 
-    /// Takes in an event. Returns whom to wake.
+    /// Handles an event, and returns the wakers of the members that it concerns.
     fn handle(&mut self, event: FollowEvent) -> Vec<Waker> {
         match event {
             FollowEvent::Reset(snapshot) => return self.reset(&snapshot),
@@ -242,7 +242,7 @@ impl State {
             FollowEvent::Live => {
                 match &mut self.task {
                     TaskState::Watching { is_live, .. } => *is_live = true,
-                    // It goes on from a position that was given up.
+                    // The watch resumes from a position whose holders were forgotten.
                     _ => self.needs_load = true,
                 }
             }
@@ -259,14 +259,14 @@ impl State {
             return self.wakers();
         }
         match &mut self.task {
-            // The watch goes on from where it was.
+            // The watch resumes from its last position.
             TaskState::Watching { is_live, .. }
                 if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied) =>
             {
                 *is_live = false;
             }
             TaskState::Refused => {}
-            _ => self.void(),
+            _ => self.invalidate(),
         }
         Vec::new()
     }
@@ -314,7 +314,7 @@ impl Held {
         Self::By { lease: record.lease(), revision: record.revision() }
     }
 
-    /// Returns whether the record is the acknowledged one of `lease`.
+    /// Returns whether the record is the one acknowledged to `own`.
     fn is_of(self, own: &Lease) -> bool {
         matches!(self, Self::By { lease, revision }
             if lease == Some(own.id()) && revision.is_none_or(|revision| revision == own.revision()))
@@ -322,7 +322,7 @@ impl Held {
 }
 
 impl Membership {
-    /// Returns whether the watch is open and says that the record is the acknowledged one of `lease`.
+    /// Returns whether the watch is open and shows that the record is the one acknowledged to `lease`.
     pub(super) fn is_held_by(&self, lease: &Lease) -> bool {
         let state = self.records.lock();
         let member = state.members.get(&self.key);
@@ -330,21 +330,21 @@ impl Membership {
         is_live && member.is_some_and(|member| member.held.is_of(lease))
     }
 
-    /// Waits until the record is no longer the acknowledged one of `lease`, and returns `LeaseLost`. `None`: the store refuses
-    /// to let this process watch the service.
+    /// Waits until the record is no longer the one acknowledged to `lease`, and returns `LeaseLost`. Returns `None` if the
+    /// store refuses the watch of the service.
     pub(super) async fn lost(&self, lease: &Lease) -> Option<Error> {
         let error_of = |held: Held| match held {
-            // With another revision it is not proven, and renewals find out.
+            // A record of the same lease at another revision is left to the presence check of the renewals.
             Held::By { lease: None, .. } => None,
             Held::By { lease: Some(holder), .. } if holder == lease.id() => None,
             Held::By { lease, .. } => Some(overwritten_by(lease)),
-            _ => Some(lease_lost("the record is gone, and not by its registration")),
+            _ => Some(lease_lost("the record is gone, but its registration did not delete it")),
         };
         let since = Instant::now();
         poll_fn(|cx| self.poll(lease.revision(), since, error_of, cx)).await
     }
 
-    /// Waits until the store no longer refuses to let this process watch the service.
+    /// Waits until the store no longer refuses the watch of the service.
     pub(super) async fn readmitted(&self) {
         poll_fn(|cx| {
             let mut state = self.records.lock();
@@ -359,7 +359,7 @@ impl Membership {
         .await;
     }
 
-    /// Waits until `holder` no longer holds the id. `None`: as for [`lost`](Self::lost).
+    /// Waits until `holder` no longer holds the id. Returns `None` if the store refuses the watch of the service.
     pub(super) async fn released(&self, holder: &Holder) -> Option<()> {
         let claimed = holder.claimed().unwrap_or(Revision::new(0));
         let is_released = |held: Held| match held {
@@ -370,8 +370,8 @@ impl Membership {
         poll_fn(|cx| self.poll(claimed, since, is_released, cx)).await
     }
 
-    /// Returns the output of `check` for who holds the id, as of `revision` or later, or as of a load that began after
-    /// `since`: after a rollback, revisions are lower than before.
+    /// Returns the output of `check` for the holder of the id, as of `revision` or later. A load that began after `since` also
+    /// counts as later, since a rollback lowers the revisions.
     fn poll<T>(
         &self,
         revision: Revision,
@@ -409,7 +409,7 @@ impl Drop for Membership {
         let member = state.members.remove(&self.key);
         let is_last = state.members.is_empty();
         drop(state);
-        drop(member); // its waker is foreign code
+        drop(member); // outside of the lock: its waker is foreign code
         if is_last {
             self.records.changed.notify_one();
         }
