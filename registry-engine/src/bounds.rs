@@ -1,30 +1,32 @@
-//! The bound that registrations and views derive their patience from.
+//! The return bound, and the timeouts and backoffs of registrations and views that follow from it.
 
 use crate::Backoff;
 use std::time::Duration;
 
-/// Returns how soon a living owner is registered again once the store answers on a new connection: a third
-/// of the ttl, at least 1 s and at most 5 s.
+/// Returns the return bound: once the store answers on new connections, every live owner is registered again within this
+/// time. It is a third of the ttl, at least 1 s and at most 5 s.
 ///
-/// It covers, in the worst case, a request that is in flight on a dead connection ([`request_limit`]) and the
-/// backoff after it ([`retry_backoff`]).
+/// In the worst case it covers a request in flight on a dead connection ([`request_limit`]) and the backoff after it
+/// ([`retry_backoff`]).
 pub(crate) fn return_bound(ttl: Duration) -> Duration {
     (ttl / 3).clamp(Duration::from_secs(1), Duration::from_secs(5))
 }
 
-/// Returns how long a request that registers an instance may take.
+/// Returns the timeout of a request that registers an instance.
 pub(crate) fn request_limit(ttl: Duration) -> Duration {
     return_bound(ttl) * 4 / 5
 }
 
-/// Returns `backoff` with waits that fit into the [`return_bound`]. Each owner on this runtime that has to retry makes
-/// them a millisecond longer, so that a process sends some 2,000 requests a second, however many owners it has, up to the longest wait of `backoff`.
+/// Returns `backoff` with its longest delay capped so that it fits into the [`return_bound`].
+///
+/// The cap is at least 1 ms for each registration of this runtime that retries. A process with many registrations thus sends
+/// some 2,000 requests per second, until the cap reaches the longest delay of `backoff`.
 pub(crate) fn retry_backoff(backoff: Backoff, ttl: Duration, retrying: u32) -> Backoff {
     backoff.capped((return_bound(ttl) / 5).max(Duration::from_millis(retrying.into())))
 }
 
-/// Returns the time over which registrations spread that come back at once, `retrying` of them so far: a hundred need
-/// none, and each other one makes it a millisecond longer.
+/// Returns the time over which registrations that are lost at the same time spread their requests: 1 ms for each of
+/// `retrying` registrations beyond the first hundred.
 pub(crate) fn spread(retrying: u32) -> Duration {
     Duration::from_millis(retrying.saturating_sub(100).into())
 }
@@ -44,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn many_owners_retry_less_often_and_not_beyond_the_backoff_of_the_options() {
+    fn the_backoff_grows_with_the_number_of_retrying_registrations_up_to_that_of_the_options() {
         let of = |retrying| retry_backoff(Backoff::default(), Duration::from_secs(3), retrying);
         assert_eq!(of(1_000).max(), Duration::from_secs(1));
         assert_eq!(of(100_000), Backoff::default());

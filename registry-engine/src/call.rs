@@ -1,4 +1,4 @@
-//! One call of a store, with a time limit, whose panic ends no other.
+//! Calls of a store, with a timeout and with protection against panics.
 
 use futures_util::FutureExt;
 use registry_core::{CallOptions, Error, ErrorKind, Result};
@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Returns the answer to `request`, which is named `name`. The request is to be made by an async block, so that a store that
-/// panics before it returns a future is contained as well.
+/// Awaits `request` with the timeout `limit`. `name` is its name in errors. Pass an async block that makes the call, so that
+/// a panic before the store returns its future is caught too.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub(crate) async fn contained<T>(
     })
 }
 
-/// Returns the options of a call that is given up after `limit`.
+/// Returns call options with the timeout `limit`.
 pub(crate) fn within(limit: Duration) -> CallOptions {
     CallOptions::default().with_timeout(limit)
 }

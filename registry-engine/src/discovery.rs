@@ -1,4 +1,4 @@
-//! The views of a process: one watch for each service, shared by all handles.
+//! The discovery of services: all views of a service share one watch.
 
 use crate::view::shared::{OpenViews, SharedView};
 use crate::view::snapshot_file::SnapshotFolder;
@@ -11,10 +11,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How many refusals wait for a view at most.
+/// The maximum number of queued reports about refused connections per view.
 const MAX_REFUSALS: usize = 256;
 
-/// Opens views of services. A clone is another handle to the same views.
+/// A handle that opens views of services. Clones share the views.
 #[derive(Clone)]
 pub struct Discovery {
     inner: Arc<Inner>,
@@ -29,7 +29,7 @@ struct Inner {
 }
 
 impl Discovery {
-    /// Returns a discovery of the services in `registry`.
+    /// Returns a discovery for the services in `registry`.
     pub fn new(registry: Arc<dyn Registry>, options: DiscoveryOptions) -> Self {
         let ttl = options.ttl.or_else(|| registry.default_ttl()).unwrap_or(DEFAULT_TTL);
         let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
@@ -48,7 +48,7 @@ impl Discovery {
     ///
     /// Outside of a tokio runtime.
     pub fn view(&self, service: &ServiceName) -> View {
-        // Declared before the lock, so that it is dropped after: dropping a view may need the lock.
+        // Declared before the lock guard, so that it is dropped after it: dropping a view may take the lock.
         let found;
         let Inner { registry, options, ttl, snapshots, open } = &*self.inner;
         let mut table = open.lock();

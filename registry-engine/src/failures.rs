@@ -1,4 +1,4 @@
-//! Which failures of one registration or view were logged: each kind is logged once, until it succeeds again.
+//! Deduplication of logged failures: each kind of error is logged once until the next success.
 
 use registry_core::ErrorKind;
 
@@ -7,7 +7,7 @@ use registry_core::ErrorKind;
 pub(crate) struct LoggedFailures(Vec<ErrorKind>);
 
 impl LoggedFailures {
-    /// Records an error. Returns whether it is the first of its kind, and more than a loss of history.
+    /// Records an error. Returns whether to log it: it is the first of its kind, and not a mere loss of history.
     pub(crate) fn insert(&mut self, kind: ErrorKind) -> bool {
         let is_lost_history = matches!(kind, ErrorKind::Compacted | ErrorKind::Diverged);
         let is_new = !is_lost_history && !self.0.contains(&kind);
@@ -17,7 +17,7 @@ impl LoggedFailures {
         is_new
     }
 
-    /// It has succeeded: the next failure is news.
+    /// Forgets all errors after a success.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

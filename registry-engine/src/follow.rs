@@ -1,4 +1,4 @@
-//! Loads, watches and recovers: the changes of one service as one stream, across all faults.
+//! Following a service: loads, watches and recoveries as one stream of events.
 
 use crate::Backoff;
 use crate::call::{call, contained, within};
@@ -12,18 +12,18 @@ use tokio::time::{Instant, sleep};
 
 /// An event of a service that is [followed](follow).
 #[derive(Debug)]
-#[allow(clippy::exhaustive_enums)] // a consumer that skips a kind diverges
+#[allow(clippy::exhaustive_enums)] // a consumer that ignored a variant would diverge
 pub enum FollowEvent {
-    /// Replaces all that came before: the service has exactly these instances.
+    /// A snapshot that replaces the whole state: the service has exactly these instances.
     Reset(Snapshot),
-    /// A watch is open, on a store of this lineage. What changed before it was opened comes next.
+    /// A watch was opened on a store of this lineage. The changes from before its opening follow.
     Opened(Lineage),
-    /// All that changed before the watch was opened has come: the state is current until the next event.
+    /// All changes from before the opening of the watch were delivered: the state is current until the next event.
     Live,
     /// The changes of the next revision.
     Batch(Arc<Batch>),
-    /// The watch or the load failed, and changes may be missing. The stream retries: it resumes from the
-    /// last cursor, or sends a reset if the store refuses that cursor (`Compacted`, `Diverged` and others).
+    /// A load or a watch failed, so changes may be missing. The stream retries: it resumes from the last cursor, or sends a
+    /// reset if the store refuses that cursor (such as with `Compacted` or `Diverged`).
     Trouble(Error),
 }
 
@@ -31,16 +31,16 @@ pub enum FollowEvent {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct FollowOptions {
-    /// The backoff between attempts, if the store answers with an error.
+    /// The backoff between attempts if the store answers with an error.
     pub backoff: Backoff,
     /// The backoff between attempts while the store is `Unavailable`.
     pub outage_backoff: Backoff,
-    /// How long the store may take to load the service or to open a watch: 10 s unless set.
+    /// The timeout for loading the service and for opening a watch. The default is 10 s.
     pub timeout: Duration,
 }
 
 impl FollowOptions {
-    /// Sets the backoff between attempts, if the store answers with an error.
+    /// Sets the backoff between attempts if the store answers with an error.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
@@ -54,7 +54,7 @@ impl FollowOptions {
         self
     }
 
-    /// Sets how long the store may take to load the service or to open a watch.
+    /// Sets the timeout for loading the service and for opening a watch.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -69,22 +69,22 @@ impl Default for FollowOptions {
     }
 }
 
-/// The state of the loop: exactly what the next step needs.
+/// The state of the follow loop.
 enum State {
-    /// Nothing is known: load.
+    /// The service must be loaded.
     Load,
-    /// Everything up to the cursor is known: watch from there.
+    /// A watch must be opened from the cursor.
     Watch(Cursor),
-    /// A watch has been open since then.
+    /// A watch has been open since this time, and delivers its backlog.
     Watching(Watch, Instant),
-    /// The same, and its backlog has come.
+    /// A watch has been open since this time, and has delivered its backlog.
     Live(Watch, Instant),
 }
 
-/// Returns a stream of all events of `service`. A view is built on it; use it directly to see every event.
+/// Returns a stream of all events of `service`. Views are built on it; use it directly to receive every event.
 ///
-/// With a cursor the stream continues after it. Without one, or if the store refuses the cursor, it begins
-/// with a reset. It never ends.
+/// With a cursor, the stream continues after it. Without one, or if the store refuses it, the stream begins with a reset.
+/// The stream never ends.
 pub fn follow(
     registry: Arc<dyn Registry>,
     service: ServiceName,
@@ -104,9 +104,9 @@ struct Follower {
     registry: Arc<dyn Registry>,
     service: ServiceName,
     options: FollowOptions,
-    /// How many attempts in a row failed.
+    /// The number of consecutive failed attempts.
     failures: u32,
-    /// How long to wait before the next attempt.
+    /// The delay before the next attempt.
     delay: Duration,
     /// When the store last refused the cursor.
     reset_at: Option<Instant>,
@@ -140,7 +140,7 @@ impl Follower {
         }
     }
 
-    /// Waits for the next batch of a watch that has been open `since`. More batches are to come in the state `more`.
+    /// Waits for the next batch of a watch that has been open since `since`. The next state is `more`.
     async fn batch(
         &mut self,
         mut watch: Watch,
@@ -151,8 +151,8 @@ impl Follower {
         match contained("watch", next).await {
             Ok(batch) => (FollowEvent::Batch(batch), more(watch, since)),
             Err(error) => {
-                // A watch that ends soon after it opened counts as a failure, so that the backoff
-                // grows; one that was open for longer than the backoff resets it.
+                // A watch that ends soon after its opening increases the backoff. One that was open for longer than the
+                // backoff resets it.
                 let backoff = self.backoff(error.kind());
                 if since.elapsed() > backoff.ceiling(self.failures) {
                     self.failures = 0;
@@ -168,7 +168,7 @@ impl Follower {
         let next = match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Denied => resume,
             ErrorKind::Compacted | ErrorKind::Diverged if !self.resets_often() => {
-                // The store is healthy and only lost history: load at once.
+                // The store works and only lost history, so the load need not wait.
                 return (FollowEvent::Trouble(error), State::Load);
             }
             _ => State::Load,
@@ -185,8 +185,8 @@ impl Follower {
         }
     }
 
-    /// Returns whether the cursor was refused a moment ago as well. A store that compacts faster than the
-    /// view reads must not be loaded in a hot loop.
+    /// Returns whether the cursor was also refused a short time ago. This prevents a hot loop of loads on a store that compacts
+    /// faster than the view reads.
     fn resets_often(&mut self) -> bool {
         let now = Instant::now();
         let last = self.reset_at.replace(now);

@@ -1,8 +1,8 @@
-//! Metrics of the engine, through the facade of the crate `metrics`. Install a recorder before the first
-//! registration or view; metrics recorded earlier are lost, and their descriptions, too (see [`describe`]).
-//! If a process has several [`Discovery`](crate::Discovery)s, the gauges of a service are the sums of their views.
+//! Metrics of the engine, recorded through the crate `metrics`. Install a recorder before the first registration or view:
+//! earlier metrics and descriptions are lost (see [`describe`]). If a process has several
+//! [`Discovery`](crate::Discovery)s, the gauges of a service are the sums over their views.
 //!
-//! | name | kind, unit | labels | what it is |
+//! | name | kind | labels | meaning |
 //! | --- | --- | --- | --- |
 //! | `registry_registrations_active` | gauge | `service` | registrations whose last acknowledged renewal was sent within the ttl |
 //! | `registry_registrations_repeated_total` | counter | `service` | times an instance was registered again after its lease was lost |
@@ -12,12 +12,12 @@
 //! | `registry_view_retained` | gauge | `service` | retained instances: shown although the store does not list them |
 //! | `registry_view_retained_total` | counter | `service` | instances retained so far |
 //! | `registry_view_released_total` | counter | `service`, `reason` | instances no longer retained: they `returned`, `refused` a connection, or their hold time `expired` |
-//! | `registry_view_stale` | gauge | `service` | 1 while the view is not live: alert if it lasts for longer than a ttl |
+//! | `registry_view_stale` | gauge | `service` | 1 while the view is not live; alert if this lasts longer than a ttl |
 //! | `registry_view_resyncs_total` | counter | `service`, `reason` | times the service was loaded again; the reason is the kind of the error that required it; the first load does not count |
 //! | `registry_view_disruptions_total` | counter | `service`, `reason` | times the watch ended or an attempt to open it failed; the reason is the kind of the error |
 //! | `registry_view_lag_batches` | histogram | `service` | events that were ready when the view read them; at most 256 are read at once |
-//! | `registry_view_coalesced_total` | counter | `service` | times a subscriber lagged so far behind that it got the state instead of the changes |
-//! | `registry_view_ejections_total` | counter | `service` | ejections of instances that failed several picks in a row; those of a gRPC channel count apart |
+//! | `registry_view_coalesced_total` | counter | `service` | times a subscriber lagged so far that it received the state instead of the changes |
+//! | `registry_view_ejections_total` | counter | `service` | ejections of instances after consecutive failed picks; gRPC channels count theirs in a metric of their own |
 //! | `registry_view_undecodable` | gauge | `service` | undecodable records skipped by the last load |
 
 use crate::view::report::Release;
@@ -29,10 +29,10 @@ use registry_core::{ErrorKind, ServiceName};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-/// Describes every metric to the recorder, as the table above does.
+/// Describes every metric to the recorder, with the texts of the table above.
 ///
-/// The first registration or view of a process does so: there is no need to call it but for a recorder that is installed
-/// later, or a second one.
+/// The first registration or view of a process calls this. Call it only for a recorder that is installed later, or for a
+/// second one.
 pub fn describe() {
     describe_gauge!(
         "registry_registrations_active",
@@ -68,7 +68,7 @@ pub fn describe() {
     );
     describe_gauge!(
         "registry_view_stale",
-        "1 while the view is not live: alert if it lasts for longer than a ttl"
+        "1 while the view is not live; alert if this lasts longer than a ttl"
     );
     describe_counter!(
         "registry_view_resyncs_total",
@@ -88,12 +88,12 @@ pub fn describe() {
     describe_counter!(
         "registry_view_coalesced_total",
         Unit::Count,
-        "Times a subscriber lagged so far behind that it got the state instead of the changes"
+        "Times a subscriber lagged so far that it received the state instead of the changes"
     );
     describe_counter!(
         "registry_view_ejections_total",
         Unit::Count,
-        "Ejections of instances that failed several picks in a row; those of a gRPC channel count apart"
+        "Ejections of instances after consecutive failed picks; gRPC channels count theirs in a metric of their own"
     );
     describe_gauge!(
         "registry_view_undecodable",
@@ -107,7 +107,7 @@ fn describe_once() {
     DESCRIBED.call_once(|| contained(describe));
 }
 
-/// The metrics of one registration. Those recorded at each renewal are looked up once.
+/// The metrics of one registration. The metrics that each renewal records are looked up only once.
 pub(crate) struct RegistrationMetrics {
     service: ServiceName,
     active: Gauge,
@@ -139,7 +139,7 @@ impl RegistrationMetrics {
         });
     }
 
-    /// Counts a registration made again after its lease was lost.
+    /// Counts an instance that is registered again after its lease was lost.
     pub(crate) fn repeated(&self) {
         contained(|| {
             counter!("registry_registrations_repeated_total", "service" => self.service.to_string())
@@ -189,7 +189,7 @@ impl ViewMetrics {
         }
     }
 
-    /// Returns the counter of subscribers that got the state instead of the changes.
+    /// Returns the counter of subscribers that received the state instead of the changes.
     pub(crate) fn coalesced(&self) -> Counter {
         self.coalesced.clone()
     }
@@ -246,14 +246,14 @@ impl ViewMetrics {
     }
 }
 
-/// Counts an ejection of an instance. It happens seldom, so the counter is looked up each time.
+/// Counts an ejection of an instance. Ejections are rare, so the counter is looked up each time.
 pub(crate) fn ejected(service: &ServiceName) {
     contained(|| {
         counter!("registry_view_ejections_total", "service" => service.to_string()).increment(1);
     });
 }
 
-/// What one view adds to a gauge, until it is dropped.
+/// The contribution of one view to a gauge, until it is dropped.
 struct Level {
     gauge: Gauge,
     value: usize,
@@ -278,12 +278,12 @@ impl Drop for Level {
     }
 }
 
-/// Records a metric. A recorder is foreign code: one that panics costs this metric, and ends no task.
+/// Records a metric. A recorder is foreign code: its panic loses this metric but must not end a task.
 pub(crate) fn contained(record: impl FnOnce()) {
     drop(catch_unwind(AssertUnwindSafe(record)));
 }
 
-/// Exact up to 2^53.
+/// Converts a count. The result is exact up to 2^53.
 #[allow(clippy::cast_precision_loss)]
 fn as_f64(count: usize) -> f64 {
     count as f64

@@ -30,11 +30,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// A handle to a local copy of one service, which a task shared by all handles keeps up to date.
+/// A handle to a local copy of one service. A task that all handles share keeps the copy up to date.
 ///
-/// Made by [`Discovery::view`](crate::Discovery::view). A clone is another handle; dropping the last one,
-/// with the streams and readers made from it, closes the watch. Reading is wait-free and allocates
-/// nothing, whatever the store or other readers do.
+/// [`Discovery::view`](crate::Discovery::view) creates it. The watch is closed when the last clone is dropped, together with
+/// all streams and readers made from them. Reading is wait-free and allocates nothing.
 ///
 /// ```
 /// use registry_core::Instance;
@@ -62,7 +61,7 @@ pub struct View {
     shared: Arc<SharedView>,
     /// The version of the state that [`changed`](Self::changed) last reported.
     seen: AtomicU64,
-    /// Where this handle waits for changes; made when it first waits.
+    /// The waiter of [`changed`](Self::changed), created at its first call.
     waiter: Option<Waiter>,
 }
 
@@ -77,32 +76,31 @@ impl View {
         &self.shared.service
     }
 
-    /// Returns the current state. Wait-free. Do not keep it: call again for a newer one.
+    /// Returns the current state. Wait-free. Do not keep the reference: call again for a newer state.
     #[inline]
     pub fn state(&self) -> StateRef {
         StateRef::new(self.shared.broadcaster.state())
     }
 
-    /// Returns the version of the state. It grows with each state that is published; cheaper than the state itself, for what
-    /// is derived from states.
+    /// Returns the version of the state, which grows with each published state. It is cheaper to read than the state: use it
+    /// to check whether values derived from a state are outdated.
     #[inline]
     pub fn version(&self) -> u64 {
         self.shared.broadcaster.version()
     }
 
-    /// Returns a reader for a hot loop: it caches the last state and only checks whether that is still
-    /// current.
+    /// Returns a reader for a hot loop. It caches the last state and only checks whether it is still current.
     pub fn reader(&self) -> Reader {
         let cache = Cache::new(StateCell(self.shared.broadcaster.clone()));
         Reader { cache, _view: self.clone() }
     }
 
-    /// Returns how fresh the state is.
+    /// Returns the status: the freshness of the state.
     pub fn status(&self) -> ViewStatus {
         self.state().status.clone()
     }
 
-    /// Returns for how long the store has not confirmed the state: zero while the view is live.
+    /// Returns how long the store has not confirmed the state. It is zero while the view is live.
     pub fn staleness(&self) -> Duration {
         self.state().status.staleness()
     }
@@ -114,14 +112,17 @@ impl View {
 
     /// Waits until the store has confirmed the state, for at most `within`.
     ///
-    /// Returns `Ok` as well for a state that was read from a snapshot file and could not be confirmed in
-    /// time: it is usable, and the [status](Self::status) says how fresh it is.
+    /// If the store does not answer in time, a state from a snapshot file also returns `Ok`. It is usable, and the
+    /// [status](Self::status) tells how fresh it is.
     ///
     /// # Errors
     ///
-    /// If the store has not answered yet: the error that it refuses the load with (`Denied`, `Invalid`), at
-    /// once, even if there is a state from a file; `Unavailable` after `within` if there is no state, with the last error
-    /// as its source. The view keeps retrying. `Closed`, at once, if the runtime of the view was shut down.
+    /// * `Denied` or `Invalid`, at once, if the store refuses the load and has never answered this view, even if there is a
+    ///   state from a file.
+    /// * `Unavailable` after `within` if there is no state, with the last error as its source.
+    /// * `Closed`, at once, if the runtime of the view was shut down.
+    ///
+    /// The view keeps retrying, except after `Closed`.
     pub async fn ready(&self, within: Duration) -> Result<()> {
         let waiter = self.shared.broadcaster.waiter();
         let settled = |state: &ServiceState| match &state.status {
@@ -147,7 +148,7 @@ impl View {
             return Ok(());
         }
         let message = format!(
-            "the service could not be loaded in time, service=`{}`, within=`{within:?}`",
+            "the service could not be loaded in time, service=`{}`, timeout=`{within:?}`",
             self.service()
         );
         let error = Error::new(ErrorKind::Unavailable, message);
@@ -157,13 +158,16 @@ impl View {
         })
     }
 
-    /// Waits until the state differs from the one that this or [`ready`](Self::ready) last returned for, or
-    /// that was current when the handle was made: other instances, or another [status](ViewStatus).
-    /// Changes in between are reported as one. A clone has seen what its original had seen.
+    /// Waits until the state is newer than the last one that this handle has seen: its instances or its
+    /// [status](ViewStatus) have changed.
+    ///
+    /// A handle has seen the state for which this method or [`ready`](Self::ready) last returned; at first, the state that was
+    /// current when the handle was created. A clone starts with what the original has seen. Several changes in between are
+    /// reported as one.
     ///
     /// # Errors
     ///
-    /// `Closed` after the last state: the runtime of the view was shut down.
+    /// `Closed` after the last state, if the runtime of the view was shut down.
     pub async fn changed(&mut self) -> Result<()> {
         let Self { shared, seen, waiter } = self;
         let waiter = waiter.get_or_insert_with(|| shared.broadcaster.waiter());
@@ -177,18 +181,18 @@ impl View {
         Ok(())
     }
 
-    /// Returns a stream of the current state and every later change that the store makes.
+    /// Returns a stream of the current state, followed by every later change in the store.
     pub fn updates(&self) -> Updates {
         Updates::new(self.shared.clone())
     }
 }
 
 impl View {
-    /// Reports what a caller of the instance `id` found out. `incarnation` is the [lease](registry_core::Record::lease) of
-    /// the record that was called.
+    /// Reports a failed call to the instance `id`. `incarnation` is the [lease](registry_core::Record::lease) of the record
+    /// that was called.
     ///
-    /// A [retained](ServiceState::retained) instance that refuses a connection is gone: the views of this process no longer
-    /// show it. A report on an instance that the store lists, or on another incarnation, changes nothing.
+    /// A [retained](ServiceState::retained) instance that refuses a connection is gone, so the view stops retaining it. A
+    /// report about an instance that the store lists, or about another incarnation, changes nothing.
     ///
     /// ```
     /// # use registry_engine::{Failure, View};
@@ -206,7 +210,7 @@ impl View {
         let Failure::Refused = failure;
         if self.state().find_retained(id).is_some_and(|one| one.record.lease() == incarnation) {
             let refusal = Refusal { id: id.clone(), incarnation, at: Instant::now() };
-            // If the queue is full, the next attempt to connect is refused as well.
+            // A report may be lost if the queue is full, since the next connection attempt will be refused too.
             drop(self.shared.refusals.try_send(refusal));
         }
     }
@@ -235,14 +239,14 @@ impl fmt::Debug for View {
     }
 }
 
-/// Reads a view in a hot loop; make one for each task. It keeps the view open.
+/// A reader of a view for hot loops. Create one for each task. It keeps the view open.
 pub struct Reader {
     cache: Cache<StateCell, Arc<ServiceState>>,
     _view: View,
 }
 
 impl Reader {
-    /// Returns the current state. Wait-free, and writes no memory that other readers share.
+    /// Returns the current state. Wait-free, and does not write to memory that other readers share.
     #[inline]
     pub fn state(&mut self) -> &ServiceState {
         self.cache.load()
@@ -267,7 +271,7 @@ impl Deref for StateCell {
     }
 }
 
-/// Returns whether another attempt may succeed.
+/// Returns whether a retry may succeed.
 fn is_retryable(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid)
 }

@@ -1,7 +1,7 @@
-//! The rules of a registration, as a state machine. Pure: time and randomness are arguments.
+//! The state machine of a registration. It is pure: time and randomness are arguments.
 //!
-//! The task performs one action at a time, and reports how it ended as an event. Commands wait in their
-//! queue while a request is in flight: if a command interrupted it, its outcome would be unknown.
+//! The task performs one action at a time, and reports its end as an event. Commands stay in the queue while a request is in
+//! flight, since interrupting the request would make its outcome unknown.
 
 mod events;
 mod loss;
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 /// The state of one registration.
 #[derive(Debug)]
 pub(super) struct RegistrationMachine {
-    /// Drawn once. It displaces nobody: see [`StartTakeover`].
+    /// The claim of all requests, without takeover: see [`StartTakeover`].
     claim: Claim,
     timeout: Duration,
     stop_timeout: Duration,
@@ -35,24 +35,24 @@ pub(super) struct RegistrationMachine {
     in_flight: Option<InFlight>,
     /// When the next request is due.
     due: Instant,
-    /// How many requests in a row failed.
+    /// The number of consecutive failed requests.
     failures: u32,
     /// The last failure, until the status reports it.
     last_error: Option<Error>,
-    /// The last acknowledged instance, to return to when the store refuses an update.
+    /// The last acknowledged instance, which replaces a refused update.
     acknowledged: Option<Instance>,
-    /// Whether the store may hold the instance: it acknowledged a request, or did not answer one.
+    /// Whether the store may hold the instance: it acknowledged a request, or left one unanswered.
     may_exist: bool,
-    /// Since when the instance is registered without a gap, or was before it was lost.
+    /// The start of the current or last period in which the instance was registered without a gap.
     active_since: Option<Instant>,
-    /// How often the lease was lost within a ttl after it was registered, after the first loss.
+    /// The number of consecutive losses that each came within a ttl after the registration. `None` before the first loss.
     losses: Option<u32>,
     /// The effects of the event that is being processed.
     effects: Vec<Effect>,
 }
 
 impl RegistrationMachine {
-    /// Returns a machine whose first request is due at once, and the status until then.
+    /// Returns a machine whose first request is due at once, and the initial status.
     pub(super) fn new(
         claim: Claim,
         options: &RegistrationOptions,
@@ -79,8 +79,8 @@ impl RegistrationMachine {
         (machine, RegistrationStatus::Retrying { since: now, why })
     }
 
-    /// Processes an event. Returns what to do at once, in order, and what to do next. An event that the
-    /// action in flight cannot end with changes nothing.
+    /// Processes an event. Returns the effects to apply at once, in order, and the next action. An event that the action in
+    /// flight cannot cause changes nothing.
     pub(super) fn handle(&mut self, event: Event, moment: Moment) -> (Vec<Effect>, Action) {
         let action = self.next_action(event, moment);
         (take(&mut self.effects), action)
@@ -138,7 +138,7 @@ impl RegistrationMachine {
             Phase::Active { update_pending: false, .. } if is_valid => self.renew(now),
             Phase::Active { .. } if is_valid => self.register(now),
             Phase::Active { lease, .. } => {
-                // Not renewed: another registration may hold the id by now.
+                // An expired lease is registered, not renewed: another registration may hold the id by now.
                 self.phase = Phase::Retrying { since: None, expired: Some(lease.clone()) };
                 self.set_retrying(now);
                 self.register(now)
@@ -151,7 +151,7 @@ impl RegistrationMachine {
                 self.set_retrying(now);
                 self.register(now)
             }
-            // The status stays: the other incarnation may still hold the id.
+            // The status stays `Superseded`, since the other incarnation may still hold the id.
             Phase::Superseded { .. } => self.register(now),
             Phase::Stopping { deadline, .. }
                 if deadline.is_some_and(|deadline| deadline <= now) =>
@@ -168,14 +168,14 @@ impl RegistrationMachine {
         }
     }
 
-    /// Sets the status of an instance that may not be listed any more.
+    /// Sets the status `Retrying`, for an instance that may not be listed.
     fn set_retrying(&mut self, now: Instant) {
         let (since, why) = match (&mut self.phase, self.last_error.take()) {
             (Phase::Retrying { since: since @ None, .. }, error) => {
                 *since = Some(now);
                 let why =
                     error.unwrap_or_else(|| unavailable("the process was paused for one ttl"));
-                let message = "a registration may have expired, and is made again";
+                let message = "an instance may have lost its lease: registering it again";
                 self.effects.push(Effect::CountRepeated);
                 self.effects.push(Effect::Warn(message, why.clone()));
                 (now, why)
@@ -184,13 +184,13 @@ impl RegistrationMachine {
                 Phase::Registering { since, .. } | Phase::Retrying { since: Some(since), .. },
                 Some(why),
             ) => (*since, why),
-            _ => return, // it says so already
+            _ => return, // the status is already set
         };
         self.effects.push(Effect::SetStatus(RegistrationStatus::Retrying { since, why }));
     }
 
-    /// Registers the desired instance. While a lease is held, the request ends in time to renew it, and to
-    /// change the status when it expires.
+    /// Registers the desired instance. While a lease is held, the timeout of the request leaves time to renew the lease, or to
+    /// set the status when it expires.
     fn register(&mut self, now: Instant) -> Action {
         self.in_flight = Some(InFlight::Register);
         let takeover = match self.phase {
@@ -207,7 +207,7 @@ impl RegistrationMachine {
         Action::Register { claim, limit, is_update: remaining.is_some() }
     }
 
-    /// The store acknowledged `instance`, whose request was sent at `sent`.
+    /// Handles the acknowledgement of `instance`, whose request was sent at `sent`.
     fn registered(
         &mut self,
         lease: Lease,
@@ -215,7 +215,7 @@ impl RegistrationMachine {
         sent: Instant,
         Moment { now, random, .. }: Moment,
     ) -> Action {
-        // Registrations that start together must not renew together for ever.
+        // The first interval is random, so that registrations that start together do not always renew together.
         let third = lease.ttl() / 3;
         let is_first = self.phase.lease().is_none();
         let wait = if is_first { third.mul_f64(random) } else { jitter(third, random) };
@@ -242,7 +242,7 @@ impl RegistrationMachine {
         match error.kind() {
             ErrorKind::Superseded => return self.superseded(error, moment),
             ErrorKind::Invalid | ErrorKind::Denied => {
-                // A refused update is dropped, if there is an acknowledged instance to return to.
+                // A refused update is dropped if there is an acknowledged instance to go back to.
                 if let Some(acknowledged) = self.acknowledged.clone() {
                     self.effects.push(Effect::Revert { refused: instance, acknowledged });
                 }
@@ -251,7 +251,7 @@ impl RegistrationMachine {
             _ => self.may_exist = true, // the request may have reached the store
         }
         self.request_failed(error, moment);
-        // The lease is renewed while the store accepts no update: an etcd that is out of space still renews.
+        // The lease is renewed even while updates fail: an etcd that is out of space still renews leases.
         match &self.phase {
             Phase::Active { lease, renewed, .. } if *renewed + lease.ttl() / 3 <= moment.now => {
                 self.renew(moment.now)
@@ -285,13 +285,13 @@ impl RegistrationMachine {
                 self.lease_acknowledged(sent, wait);
                 self.schedule(moment.now)
             }
-            // The pending update is retried at its own time, and may have caused a `LeaseLost`.
+            // A `LeaseLost` may be due to the pending update, which has its own retry.
             Err(_) if *update_pending => self.wait(),
             Err(error) => self.renewal_failed(error, moment),
         }
     }
 
-    /// Lets the scheduler renew the lease. One that is presumed expired is registered: that is due already.
+    /// Lets the scheduler renew the lease, unless it is presumed expired: then a registration is already due.
     fn schedule(&mut self, now: Instant) -> Action {
         match &self.phase {
             Phase::Active { lease, renewed, .. } if self.phase.remaining(now).is_some() => {
@@ -303,7 +303,7 @@ impl RegistrationMachine {
         }
     }
 
-    /// The scheduler ended. It starts again after the next acknowledged request.
+    /// Handles the end of the scheduler. It starts again after the next acknowledged request.
     fn unscheduled(
         &mut self,
         times: RenewalTimes,
@@ -317,7 +317,7 @@ impl RegistrationMachine {
         match stop {
             Some(RenewalStop::Failed(error)) => return self.renewal_failed(error, moment),
             Some(RenewalStop::Expired) => self.due = moment.now,
-            None => {} // there is a command
+            None => {} // interrupted by a command
         }
         self.wait()
     }
@@ -331,20 +331,20 @@ impl RegistrationMachine {
         self.wait()
     }
 
-    /// The store acknowledged a request that was sent at `sent`. The next renewal is due `wait` later.
+    /// Records the acknowledgement of a request that was sent at `sent`. The next renewal is due `wait` after that.
     fn lease_acknowledged(&mut self, sent: Instant, wait: Duration) {
         self.failures = 0;
         self.last_error = None;
         self.due = sent + wait;
     }
 
-    /// Backs off. A held lease is tried before it expires, however long the backoff has grown: a store that
-    /// returns in time must find the lease alive.
+    /// Backs off. A held lease is retried before it expires, however long the backoff is: if the store recovers in time, the
+    /// lease must survive.
     fn request_failed(&mut self, error: Error, Moment { now, random, retrying }: Moment) {
         self.failures = self.failures.saturating_add(1);
         let backoff = match error.kind() {
             ErrorKind::Unavailable => retry_backoff(self.backoff, self.ttl(), retrying),
-            _ => self.backoff, // the store has answered
+            _ => self.backoff, // the store answers
         };
         self.last_error = Some(error);
         self.due = now + backoff.delay_at(self.failures, random);
@@ -360,12 +360,12 @@ impl RegistrationMachine {
         self.failures > 0 || matches!(self.phase, Phase::Retrying { .. })
     }
 
-    /// Returns how long a request may take that has no lease to renew meanwhile.
+    /// Returns the timeout of a request while no lease is held.
     fn request_limit(&self) -> Duration {
         self.timeout.min(request_limit(self.ttl()))
     }
 
-    /// Returns the granted ttl, or before a grant the one to ask for.
+    /// Returns the granted ttl, or the requested ttl if none was granted yet.
     fn ttl(&self) -> Duration {
         self.phase.lease().map_or_else(|| self.claim.ttl(), Lease::ttl)
     }

@@ -1,4 +1,4 @@
-//! What a watcher publishes and the handles of its view read: the state, the last batches, the waiters.
+//! The broadcaster: a watcher publishes the state and batches, and the handles of its view read them.
 
 use super::state::{ServiceState, ViewStatus};
 use arc_swap::{ArcSwap, Guard};
@@ -12,57 +12,58 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// How many batches are held for slow subscribers. One that lags by more gets the state instead.
+/// The maximum number of batches kept for slow subscribers. A subscriber that lags by more receives the state instead.
 pub(crate) const MAX_BACKLOG: usize = 1024;
 
 /// Backlog length below which trimming is skipped.
 const MIN_TRIM: usize = 16;
 
-/// A change of a service as the store reported it, without retained instances and without those of a
-/// snapshot file; or a change of the view's status.
+/// A change of a service as the store reported it, without retained instances and states from snapshot files; or a change of
+/// the view's status.
 #[derive(Clone, Debug)]
-#[allow(clippy::exhaustive_enums)] // a consumer that skips a kind diverges
+#[allow(clippy::exhaustive_enums)] // a consumer that ignored a variant would diverge
 pub enum Update {
-    /// Replaces all earlier changes: the service has exactly these instances. A `Reset` comes before the first `Batch`.
+    /// A snapshot that replaces the whole state: the service has exactly these instances. A `Reset` precedes the first
+    /// `Batch`.
     Reset(Snapshot),
     /// The changes of the next revision.
     Batch(Arc<Batch>),
-    /// The view is now as fresh as this, as of the changes before it. A subscriber that lags gets the last status only.
+    /// The status of the view after the changes before it. Of several statuses, a subscriber that lags receives the last.
     Status(ViewStatus),
 }
 
-/// Publishes states and batches: one writer, any number of readers.
+/// A channel of states and batches from one writer to any number of readers.
 ///
-/// The writer publishes a state before it takes the wakers. A reader that waits looks at the state and
-/// leaves its waker under the lock that the wakers are taken under: so it sees the state, or is woken by
-/// it. A waker is foreign code: it is cloned, woken and dropped while no lock is held.
+/// The writer publishes a state before it takes the wakers. A waiting reader checks the state and stores its waker under the
+/// same lock under which the writer takes the wakers, so no wakeup is lost. A waker is foreign code: it is cloned, woken and
+/// dropped while no lock is held.
 pub(crate) struct Broadcaster {
     state: ArcSwap<ServiceState>,
-    /// The version of the state, or of the one that is published next.
+    /// The version of the state, or of the state that is being published.
     version: AtomicU64,
     backlog: Mutex<Backlog>,
-    /// The tasks that wait for another state.
+    /// The tasks that wait for a newer state.
     waiters: Mutex<Slab<Option<Waker>>>,
     coalesced: Counter,
 }
 
-/// The last batches, numbered from 1. A subscriber that stands before the first one gets the state.
+/// The last batches, numbered from 1. A subscriber whose next batch is no longer kept receives the state.
 #[derive(Debug)]
 struct Backlog {
     /// The store's snapshot after the last batch.
     snapshot: Option<Snapshot>,
     batches: VecDeque<Arc<Batch>>,
-    /// The number of the first batch held, or of the next batch if none is held.
+    /// The number of the first batch in the backlog, or of the next batch if the backlog is empty.
     first: u64,
     /// The number of the first batch after the last reset.
     reset_at: u64,
-    /// The last status; `None` before the view has reported one.
+    /// The last status; `None` until the view reports one.
     status: Option<ViewStatus>,
     /// How often the status was set.
     status_changes: u64,
     /// Whether this status is the last one, and no batch follows.
     is_closed: bool,
-    /// Without subscribers nothing is held.
+    /// Without subscribers the backlog is empty.
     subscribers: Slab<Subscriber>,
     /// The length at which the backlog is trimmed next.
     trim_at: usize,
@@ -74,15 +75,15 @@ struct Subscriber {
     next: u64,
     /// The number of the last status that it has read.
     status_read: u64,
-    /// Set while it waits for that batch.
+    /// Set while the subscriber waits for that batch.
     waker: Option<Waker>,
 }
 
 /// The next item of a subscriber.
 enum Next {
-    /// It had no state, or its state was reset.
+    /// The state, since the subscriber has none yet or the state was reset.
     Reset(Snapshot),
-    /// It missed batches that are no longer held.
+    /// The state, since the subscriber lagged and missed batches.
     Coalesced(Snapshot),
     Batch(Arc<Batch>),
     Status(ViewStatus),
@@ -129,7 +130,7 @@ impl Broadcaster {
 
     /// Publishes `state`. Readers see it before subscribers and waiters are notified.
     pub(crate) fn publish(&self, state: ServiceState) {
-        // First: who has seen the state knows that it is new.
+        // The version is stored first, so that a reader of the new state never sees the old version.
         self.version.store(state.version, Ordering::Release);
         self.state.store(Arc::new(state));
     }
@@ -137,7 +138,7 @@ impl Broadcaster {
     /// Drops the backlog: subscribers continue from `snapshot`.
     pub(crate) fn reset(&self, snapshot: Snapshot) {
         let mut backlog = lock(&self.backlog);
-        backlog.first += backlog.batches.len() as u64 + 1; // a number that no subscriber stands at
+        backlog.first += backlog.batches.len() as u64 + 1; // skips a number, so that every subscriber is before it
         backlog.reset_at = backlog.first;
         backlog.batches.clear();
         backlog.snapshot = Some(snapshot);
@@ -151,17 +152,17 @@ impl Broadcaster {
         backlog.trim();
     }
 
-    /// Sets the status that subscribers get after the batches before it. If it `is_last`, their streams then end.
+    /// Sets the status, which subscribers receive after all batches so far. If it `is_last`, their streams then end.
     pub(crate) fn set_status(&self, status: ViewStatus, is_last: bool) {
         let mut backlog = lock(&self.backlog);
         let replaced = backlog.status.replace(status);
         backlog.status_changes += 1;
         backlog.is_closed = is_last;
         drop(backlog);
-        drop(replaced); // after the lock, since the source of an error may be foreign
+        drop(replaced); // after the lock, since the source of an error may be foreign code
     }
 
-    /// Adds a subscriber and returns its number. Batches are held from now on.
+    /// Adds a subscriber and returns its number. Batches are kept from now on.
     pub(crate) fn subscribe(&self) -> usize {
         lock(&self.backlog).subscribers.insert(Subscriber::default())
     }
@@ -177,7 +178,7 @@ impl Broadcaster {
         drop(subscriber);
     }
 
-    /// Returns the next update of `subscriber`, or wakes its task when there is one. `None` after the last.
+    /// Polls for the next update of `subscriber`; `None` after the last one.
     pub(crate) fn poll_next(&self, subscriber: usize, cx: &Context<'_>) -> Poll<Option<Update>> {
         let waker = cx.waker().clone();
         let mut backlog = lock(&self.backlog);
@@ -202,14 +203,14 @@ impl Broadcaster {
         }))
     }
 
-    /// Wakes all that wait. `wakers` is empty, and is kept for its capacity.
+    /// Wakes all waiting subscribers and waiters. `wakers` is an empty buffer that the caller reuses.
     pub(crate) fn wake_all(&self, wakers: &mut Vec<Waker>) {
         let mut backlog = lock(&self.backlog);
         wakers.extend(backlog.subscribers.iter_mut().filter_map(|(_, one)| one.waker.take()));
         drop(backlog);
         wakers.extend(lock(&self.waiters).iter_mut().filter_map(|(_, waker)| waker.take()));
         for waker in wakers.drain(..) {
-            // A waker is foreign code: one that panics ends neither this task nor the next subscriber's wait.
+            // A waker is foreign code: its panic must not end this task or keep others waiting.
             drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
         }
     }
@@ -221,7 +222,7 @@ impl Broadcaster {
 }
 
 impl Backlog {
-    /// Takes the next item of `subscriber`; `None` if there is none yet.
+    /// Takes the next item of `subscriber`. Returns `None` if there is none yet.
     fn next(&mut self, subscriber: usize) -> Option<Next> {
         self.next_change(subscriber).or_else(|| self.next_status(subscriber))
     }
@@ -247,14 +248,14 @@ impl Backlog {
         Some(Next::Batch(batch))
     }
 
-    /// Drops the batches that all subscribers have read, and those beyond [`MAX_BACKLOG`]. It looks at
-    /// the subscribers only when the backlog has doubled since the last time.
+    /// Drops the batches that all subscribers have read, and those beyond [`MAX_BACKLOG`]. To amortize the cost, it does so
+    /// only when the backlog has doubled since the last time.
     fn trim(&mut self) {
         let len = self.batches.len();
         if len < self.trim_at && !self.subscribers.is_empty() {
             return;
         }
-        // A subscriber that stands before the first batch gets the state and needs no batch.
+        // A subscriber before the first batch receives the state, so it needs no batches.
         let positions = self.subscribers.iter().map(|(_, one)| one.next);
         let slowest = positions.filter(|next| *next >= self.first).min();
         let read = slowest.map_or(len, |next| usize::try_from(next - self.first).unwrap_or(len));
@@ -271,7 +272,7 @@ impl fmt::Debug for Broadcaster {
     }
 }
 
-/// Waits for another state. For one task at a time.
+/// A waiter for a newer state. Only one task at a time may use it.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     broadcaster: Arc<Broadcaster>,
@@ -279,7 +280,7 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// Returns what `look` finds in the state. If it finds nothing, the task is woken at the next state.
+    /// Returns the output of `look` for the state. While that is `None`, the task is woken at each new state.
     pub(crate) fn poll<T>(
         &self,
         cx: &Context<'_>,
@@ -304,7 +305,7 @@ impl Drop for Waiter {
     }
 }
 
-/// No code panics while one of these is held, so none is ever poisoned.
+/// Locks a mutex. Ignores poisoning: no code panics while it holds one of these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -342,7 +343,7 @@ mod tests {
         broadcaster.append(Snapshot::new(at(revision), []), &mut vec![batch]);
     }
 
-    /// The next update of `subscriber`, if there is one.
+    /// Returns the next update of `subscriber`, if there is one.
     fn next(broadcaster: &Broadcaster, subscriber: usize) -> Option<Update> {
         match broadcaster.poll_next(subscriber, &Context::from_waker(Waker::noop())) {
             Poll::Ready(update) => update,
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_all_subscribers_have_read_are_not_held() {
+    fn batches_that_all_subscribers_have_read_are_dropped() {
         let broadcaster = broadcaster();
         let subscriber = broadcaster.subscribe();
         assert!(matches!(next(&broadcaster, subscriber), Some(Update::Reset(_))));
@@ -369,11 +370,11 @@ mod tests {
             assert!(len <= 2 * MIN_TRIM, "{len}");
         }
         broadcaster.unsubscribe(subscriber);
-        assert_eq!(backlog_len(&broadcaster), 0, "without subscribers nothing is held");
+        assert_eq!(backlog_len(&broadcaster), 0, "without subscribers the backlog is empty");
     }
 
     #[test]
-    fn a_stuck_subscriber_has_one_backlog_held_and_then_gets_the_state() {
+    fn a_stuck_subscriber_keeps_at_most_one_backlog_and_then_receives_the_state() {
         let broadcaster = broadcaster();
         let (fast, stuck) = (broadcaster.subscribe(), broadcaster.subscribe());
         assert!(next(&broadcaster, fast).is_some() && next(&broadcaster, stuck).is_some());
@@ -389,7 +390,7 @@ mod tests {
             assert!(backlog_len(&broadcaster) <= MAX_BACKLOG);
         }
         let len = backlog_len(&broadcaster);
-        assert!(len <= 2 * MIN_TRIM, "the stuck subscriber holds no backlog any more: {len}");
+        assert!(len <= 2 * MIN_TRIM, "the stuck subscriber no longer keeps the backlog: {len}");
         assert!(matches!(next(&broadcaster, stuck), Some(Update::Reset(_))));
         assert!(next(&broadcaster, stuck).is_none());
     }

@@ -8,40 +8,41 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DiscoveryOptions {
-    /// The ttl that the services register with, 100 ms to a day. Unless set, it is the ttl of the registry's
-    /// [URL](registry_core::Registry::default_ttl), or else 10 s.
+    /// The ttl that the services register with, 100 ms to a day. The default is the ttl of the registry's
+    /// [URL](registry_core::Registry::default_ttl), or 10 s.
     ///
-    /// It stands for the ttl of records that state none, and sets the backoff. How soon a silent store is noticed is the
-    /// store's [silence timeout](registry_core::silence_timeout), which follows the ttl of the URL.
+    /// It is used for records without a ttl, and to derive the backoff. It does not affect how soon a silent store is
+    /// noticed: that is the store's [silence timeout](registry_core::silence_timeout), which follows the ttl of the URL.
     pub ttl: Option<Duration>,
-    /// Whether instances are retained whose deletion nobody announced. `true` unless set.
+    /// Whether to retain instances that were deleted without being withdrawn. The default is `true`.
     ///
-    /// They stay in the view, listed in [`ServiceState::retained`](crate::ServiceState::retained), for as long as a living
-    /// owner may need to register them again: a third of their ttl, within 1 s and 5 s, and 1 s more. It is max(30 s, 2 ttl) if the
-    /// view saw trouble of the store within that time, if at least half of the service is deleted within one ttl, or
-    /// if it would become empty. Retention ends early when the store lists them again.
+    /// A retained instance stays in the view, and in [`ServiceState::retained`](crate::ServiceState::retained), for as long as
+    /// a live owner may need to register it again. This hold time is a third of the ttl, clamped to 1 s to 5 s, plus 1 s. It is
+    /// max(30 s, 2 ttl) if the view had trouble with the store within that time, if at least half of the service is deleted
+    /// within one ttl, or if the service would become empty. Retention ends early when the store lists the instance again, or
+    /// when a reported call to it was refused.
     pub retain: bool,
-    /// The backoff between attempts. While the store is `Unavailable` it is at most a fifteenth of the ttl, within 200 ms
+    /// The backoff between attempts. While the store is `Unavailable`, it is at most a fifteenth of the ttl, within 200 ms
     /// and 1 s.
     pub backoff: Backoff,
-    /// How long the store may take to load a service or to open a watch: 10 s unless set. A view of a store
-    /// that needs longer never becomes live; a store that stops answering is noticed that much later.
+    /// The timeout for loading a service and for opening a watch. The default is 10 s. A view of a store that always needs
+    /// longer never becomes live. With a longer timeout, a store that stops answering during such a request is noticed later.
     pub timeout: Duration,
-    /// The folder for snapshot files, one for each service, which a process reads when it starts while the
-    /// store is away. None unless set.
+    /// The folder of the snapshot files, one for each service. A process that starts during a store outage reads them. There
+    /// are none unless set.
     ///
-    /// A file is named after its service: processes may share a folder, stores may not. It is written one
-    /// second after a change, and at least once an hour while the view is live. Only its owner may read it. A view shows
-    /// what it read from the file until the store answers: see [`View::ready`](crate::View::ready).
+    /// A file is named after its service, so processes may share a folder but stores must not. It is written 1 s after a
+    /// change, and at least once an hour while the view is live. Only its owner may read it. A view shows the state from the
+    /// file until the store answers: see [`View::ready`](crate::View::ready).
     ///
-    /// A file that is no regular file, is larger than 64 MiB, has another format or a wrong checksum, or is too old, is
-    /// ignored with a warning.
+    /// A file is ignored with a warning if it is not a regular file, is larger than 64 MiB, has another format or a wrong
+    /// checksum, or is too old.
     pub snapshots: Option<PathBuf>,
-    /// How old a snapshot file may be to be used: 7 days unless set, which covers a store that nobody repairs over a
-    /// long weekend. Its age is the time since a live view wrote it.
+    /// The maximum age of a snapshot file: the time since a live view wrote it. The default is 7 days, which covers an outage
+    /// over a long weekend.
     ///
-    /// The longer it is, the more of the addresses in the file may belong to other services by now. A shorter one than the
-    /// outage makes a process start without instances.
+    /// The older a file is, the more of its addresses may belong to other services by now. If an outage lasts longer than the
+    /// maximum age, a process starts without instances.
     pub snapshot_max_age: Duration,
 }
 
@@ -53,7 +54,7 @@ impl DiscoveryOptions {
         self
     }
 
-    /// Sets whether instances are [retained](Self::retain) whose deletion nobody announced.
+    /// Sets whether to [retain](Self::retain) instances that were deleted without being withdrawn.
     #[must_use]
     pub fn with_retain(mut self, retain: bool) -> Self {
         self.retain = retain;
@@ -67,7 +68,7 @@ impl DiscoveryOptions {
         self
     }
 
-    /// Sets how long the store may take: see [`timeout`](Self::timeout).
+    /// Sets the [timeout](Self::timeout) for loading a service and for opening a watch.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -81,7 +82,7 @@ impl DiscoveryOptions {
         self
     }
 
-    /// Sets how old a snapshot file may be to be used: see [`snapshot_max_age`](Self::snapshot_max_age).
+    /// Sets the [maximum age](Self::snapshot_max_age) of a snapshot file.
     #[must_use]
     pub fn with_snapshot_max_age(mut self, age: Duration) -> Self {
         self.snapshot_max_age = age;

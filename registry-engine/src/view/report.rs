@@ -1,9 +1,9 @@
-//! What callers of instances tell a view.
+//! Reports of callers about instances.
 
 use registry_core::{InstanceId, LeaseId};
 use tokio::time::Instant;
 
-/// What a caller of an instance found out.
+/// A failure of a call, as a caller reports it to a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
@@ -11,7 +11,7 @@ pub enum Failure {
     Refused,
 }
 
-/// A retained instance refused a connection.
+/// A report that a retained instance refused a connection.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(super) id: InstanceId,
@@ -20,7 +20,7 @@ pub(crate) struct Refusal {
     pub(super) at: Instant,
 }
 
-/// Why instances are no longer retained.
+/// The reason why instances are no longer retained.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Release {
     /// The store lists them again.

@@ -1,7 +1,7 @@
-//! Retention: which deleted instances a view still shows, and for how long. Pure: time is an argument.
+//! Retention: which deleted instances a view still shows, and for how long. It is pure: time is an argument.
 //!
-//! After data loss or a mass expiry, a store reports live instances as deleted. So an instance whose deletion nobody
-//! announced stays in the view, marked, for as long as its owner may need to register it again.
+//! After data loss or a mass expiry, a store reports live instances as deleted. So an instance that was deleted without being
+//! withdrawn stays in the view, marked as retained, for as long as its owner may need to register it again.
 
 use crate::bounds::return_bound;
 use registry_core::{InstanceId, InstanceStatus, LeaseId, Record, Records};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The shortest full hold time.
+/// The minimum of the full hold time.
 const MIN_FULL_HOLD_TIME: Duration = Duration::from_secs(30);
 
 /// An instance that a view still shows although the store no longer lists it.
@@ -18,43 +18,43 @@ const MIN_FULL_HOLD_TIME: Duration = Duration::from_secs(30);
 pub struct Retained {
     /// The record, as the store last listed it.
     pub record: Record,
-    /// When the view saw that the store no longer lists it.
+    /// When the view noticed that the store no longer lists it.
     pub since: Instant,
 }
 
-/// The retained instances, and what a view knows of the store's health.
+/// The retained instances, and the health of the store as the view sees it.
 #[derive(Debug)]
 pub(super) struct Retention {
-    /// The ttl of records that state none. `None` turns retention off.
+    /// The ttl of records without a ttl. `None` turns retention off.
     ttl: Option<Duration>,
     retained: BTreeMap<InstanceId, Entry>,
     health: Health,
-    /// The numbers of listed instances that no later number exceeds, oldest first, and until when each was valid.
+    /// The counts of listed instances that no later count exceeds, oldest first, each with the time until which it was valid.
     peaks: VecDeque<(Instant, usize)>,
 }
 
 #[derive(Debug)]
 struct Entry {
     retained: Retained,
-    /// Whether the deletion is doubtful, so that the instance is held for the full time.
+    /// Whether the deletion is doubtful, so that the instance is held for the full hold time.
     is_doubtful: bool,
-    /// Whether the deletion came while the view was cut, so that the end of the cut decides.
+    /// Whether the deletion came during a disruption, so that the end of the disruption decides whether it is doubtful.
     is_undecided: bool,
 }
 
-/// Whether the store answers this view.
+/// The health of the store, as this view sees it.
 #[derive(Clone, Copy, Debug)]
 enum Health {
-    /// It has answered all the time.
+    /// There has been no trouble.
     Sound,
-    /// It does not answer.
+    /// The store does not answer.
     Broken,
-    /// It has answered since then. Before, there was trouble that may have cost living instances their lease.
+    /// The store has answered since this time. The trouble before may have cost live instances their lease.
     Recovered(Instant),
 }
 
 impl Health {
-    /// Whether there is trouble, or was within the last `time`.
+    /// Returns whether there is trouble now, or was within the last `time`.
     fn saw_trouble(self, now: Instant, time: Duration) -> bool {
         match self {
             Self::Sound => false,
@@ -69,18 +69,20 @@ impl Retention {
         Self { ttl, retained: BTreeMap::new(), health: Health::Sound, peaks: VecDeque::new() }
     }
 
-    /// The view lost its watch, or the store does not answer. No hold time ends before the store answers again.
+    /// Records that the view lost its watch or that the store does not answer. No hold time ends before the store answers
+    /// again.
     pub(super) fn broken(&mut self) {
         self.health = Health::Broken;
     }
 
-    /// The store answers again after trouble, and has since `now`: what is retained is doubtful.
+    /// Records that the store answers again after trouble, from `now` on. All retained deletions become doubtful.
     pub(super) fn recovered(&mut self, now: Instant) {
         self.health = Health::Recovered(now);
         self.doubt_all();
     }
 
-    /// The watch continues after a cut that cost no instance its lease. `before` is the health before the cut.
+    /// Records that the watch continues after a disruption that cost no instance its lease. `before` is the
+    /// [recovery](Self::recovered_at) before the disruption.
     pub(super) fn resumed(&mut self, before: Option<Instant>) {
         self.health = before.map_or(Health::Sound, Health::Recovered);
         let Self { health, retained, ttl, .. } = self;
@@ -92,7 +94,7 @@ impl Retention {
         }
     }
 
-    /// Returns since when the store has answered, if there was trouble before.
+    /// Returns since when the store has answered again, if there was trouble.
     pub(super) fn recovered_at(&self) -> Option<Instant> {
         match self.health {
             Health::Recovered(at) => Some(at),
@@ -100,13 +102,13 @@ impl Retention {
         }
     }
 
-    /// The store lists `id`. Returns whether it was retained.
+    /// Records that the store lists `id`. Returns whether it was retained.
     pub(super) fn listed(&mut self, id: &InstanceId) -> bool {
         self.retained.remove(id).is_some()
     }
 
-    /// This incarnation of `id` refused a connection, as was reported at `at`. Returns whether that ended its retention: a
-    /// refusal from before the deletion does not.
+    /// Records a report from the time `at` that this incarnation of `id` refused a connection. Returns whether that ended its
+    /// retention; a report from before the deletion does not.
     pub(super) fn refused(
         &mut self,
         id: &InstanceId,
@@ -120,8 +122,8 @@ impl Retention {
         ends && self.retained.remove(id).is_some()
     }
 
-    /// The number of listed instances changed from `before` to `after`, and nobody announced the deletion of
-    /// `deleted`.
+    /// Records that `deleted` were deleted without being withdrawn, and that the number of listed instances changed from
+    /// `before` to `after`.
     pub(super) fn deleted(
         &mut self,
         now: Instant,
@@ -147,7 +149,7 @@ impl Retention {
         }
     }
 
-    /// Releases the instances whose hold time is over. Returns how many.
+    /// Releases the instances whose hold time is over, and returns their number.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         let before = self.retained.len();
         let ends: Vec<bool> = self.ends().map(|end| end.is_some_and(|end| end <= now)).collect();
@@ -171,7 +173,7 @@ impl Retention {
         self.retained.values().map(|entry| &entry.retained)
     }
 
-    /// When the hold time of each retained instance ends, in order of id. `None`: not before the store answers.
+    /// Returns the end of the hold time of each retained instance, in order of id. `None` while the store does not answer.
     fn ends(&self) -> impl Iterator<Item = Option<Instant>> {
         self.retained.values().map(|Entry { retained, is_doubtful, .. }| {
             let ttl = self.ttl_of(&retained.record);
@@ -188,7 +190,8 @@ impl Retention {
         self.retained.values_mut().for_each(|entry| entry.is_doubtful = true);
     }
 
-    /// Returns the most instances that were listed at once within the last `ttl`, given that `listed` were until now.
+    /// Returns the maximum number of instances that were listed at once within the last `ttl`. `listed` is the number until
+    /// now.
     fn most_listed(&mut self, now: Instant, listed: usize, ttl: Duration) -> usize {
         while self.peaks.back().is_some_and(|(_, count)| *count <= listed) {
             self.peaks.pop_back();
@@ -205,13 +208,12 @@ impl Retention {
     }
 }
 
-/// How long an instance is held whose deletion is no more doubtful than any: as long as its owner may need to register it
-/// again, and 1 s for the change to arrive.
+/// Returns the regular hold time: the time in which a live owner registers again, and 1 s for the change to arrive.
 fn hold_time(ttl: Duration) -> Duration {
     return_bound(ttl) + Duration::from_secs(1)
 }
 
-/// How long an instance is held whose deletion is doubtful, while the store answers without a break.
+/// Returns the full hold time, which applies to doubtful deletions.
 fn full_hold_time(ttl: Duration) -> Duration {
     MIN_FULL_HOLD_TIME.max(ttl * 2)
 }
@@ -226,7 +228,7 @@ pub(super) fn missing(before: &Records, after: &Records) -> Vec<Record> {
     before.iter().filter(is_missing).cloned().collect()
 }
 
-/// Returns whether the instance has announced that it goes.
+/// Returns whether the instance is draining, so that its deletion is expected.
 pub(super) fn is_draining(record: &Record) -> bool {
     record.instance().status() == InstanceStatus::Draining
 }

@@ -1,4 +1,4 @@
-//! The table of open views, and what the handles of one view share.
+//! The table of open views, and the shared part of the handles of one view.
 
 use super::broadcast::Broadcaster;
 use super::report::Refusal;
@@ -23,7 +23,7 @@ impl OpenViews {
     }
 }
 
-/// What the handles of one view share. Dropping it ends the watcher task.
+/// The shared part of all handles of one view. Dropping it ends the watcher task.
 #[derive(Debug)]
 pub(crate) struct SharedView {
     pub(crate) service: ServiceName,
@@ -38,7 +38,7 @@ impl Drop for SharedView {
         self.task.abort();
         let Some(open) = self.open.upgrade() else { return };
         let mut table = open.lock();
-        // Another view of the service may have been opened since the last handle of this one was dropped.
+        // A new view of the service may have been opened after the last handle of this one was dropped.
         if table.views.get(&self.service).is_some_and(|shared| shared.strong_count() == 0) {
             table.views.remove(&self.service);
         }

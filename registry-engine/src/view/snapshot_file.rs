@@ -1,4 +1,4 @@
-//! A file with the last snapshot of a service, which a process reads if it starts while the store is away.
+//! Snapshot files: the last snapshot of a service on disk, for processes that start during a store outage.
 
 mod disk;
 mod format;
@@ -16,12 +16,12 @@ use tokio::time::Instant;
 /// The delay between a change and the write of the file, so that a burst of changes costs one write.
 const WRITE_DELAY: Duration = Duration::from_secs(1);
 
-/// How often the file of a live view is written although nothing changes, at least: its time says when the store last
-/// confirmed the snapshot.
+/// The bounds of the interval after which the file of a live view is written without a change. The time in the file is when
+/// the store last confirmed the snapshot.
 const MAX_REFRESH: Duration = Duration::from_secs(3600);
 const MIN_REFRESH: Duration = Duration::from_secs(60);
 
-/// The longest readable part of a file name; most file systems allow 255 bytes.
+/// The maximum length of the readable part of a file name. Most file systems allow names of 255 bytes.
 const MAX_STEM: usize = 150;
 
 /// The folder of the snapshot files of a discovery.
@@ -44,13 +44,13 @@ impl SnapshotFolder {
         SnapshotFile { folder, service, path, due: None, is_dirty: false, writing: None }
     }
 
-    /// Removes the drafts that crashed processes left, once.
+    /// Removes the draft files of crashed processes, once.
     fn sweep(&self) {
         if self.is_swept.swap(true, Ordering::Relaxed) {
             return;
         }
         if let Err(error) = remove_old_drafts(&self.path) {
-            tracing::debug!(folder = %self.path.display(), %error, "old drafts cannot be removed");
+            tracing::debug!(folder = %self.path.display(), %error, "cannot remove old draft files");
         }
     }
 }
@@ -68,9 +68,8 @@ pub(crate) struct SnapshotFile {
 }
 
 impl SnapshotFile {
-    /// Returns the snapshot in the file. Logs a warning and returns `None` if the file is unusable.
-    ///
-    /// The disk may hang: the caller does not wait for it.
+    /// Reads the snapshot in the file, on a thread for blocking work. Logs a warning and returns `None` if the file is
+    /// unusable.
     pub(crate) fn read(&self) -> impl Future<Output = Option<Snapshot>> + Send + use<> {
         let (path, service) = (self.path.clone(), self.service.clone());
         let max_age = self.folder.max_age;
@@ -107,18 +106,18 @@ impl SnapshotFile {
         self.due
     }
 
-    /// Writes the file in the background, if it lacks a change or the view is live. A failure is logged; the next save
+    /// Writes the file in the background, if it lacks a change or the view is live. A failure is logged, and the next save
     /// tries again.
     pub(crate) fn save(&mut self, snapshot: &Snapshot, is_live: bool) {
         if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
             self.due = Some(Instant::now() + WRITE_DELAY); // the disk is slow: write later
             return;
         }
-        // Files of a process are not all written at once.
+        // The jitter spreads the writes of all files of a process.
         let refresh = (self.folder.max_age / 8).clamp(MIN_REFRESH, MAX_REFRESH);
         self.due = Some(Instant::now() + refresh.mul_f64(0.5 + fastrand::f64() / 2.0));
         if !self.is_dirty && !is_live {
-            return; // the snapshot is as old as its last confirmation
+            return; // the file must keep the time of the last confirmation
         }
         self.is_dirty = false;
         let (folder, snapshot) = (self.folder.clone(), snapshot.clone());
@@ -127,13 +126,13 @@ impl SnapshotFile {
             folder.sweep();
             let file = format::encode(&service, &snapshot, unix_time());
             if let Err(error) = replace(&path, &file) {
-                tracing::warn!(path = %path.display(), %error, "a snapshot file cannot be written");
+                tracing::warn!(path = %path.display(), %error, "cannot write a snapshot file");
             }
         }));
     }
 }
 
-/// Returns the snapshot in a file, if there is one, and its age. The error says why the file is unusable.
+/// Returns the snapshot in a file and its age; `None` if there is no file. The error says why the file is unusable.
 fn load(
     path: &Path,
     service: &ServiceName,
@@ -141,15 +140,15 @@ fn load(
 ) -> Result<Option<(Snapshot, Duration)>, String> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     let (snapshot, written) = format::decode(service, &bytes)?;
-    // A clock that was set back since makes a file look as if it came from the future.
+    // The file may appear to be from the future if the clock was set back.
     let age = Duration::from_secs(unix_time().abs_diff(written));
     if age > max_age {
-        return Err(format!("it is too old, age=`{age:?}`, max_age=`{max_age:?}`"));
+        return Err(format!("the file is too old, age=`{age:?}`, max_age=`{max_age:?}`"));
     }
     Ok(Some((snapshot, age)))
 }
 
-/// Returns a file name that is readable where possible and unique to the service.
+/// Returns a file name that is unique to the service, and readable as far as possible.
 fn file_name(service: &ServiceName) -> String {
     let mut stem = utf8_percent_encode(service.as_str(), NON_ALPHANUMERIC).to_string();
     if stem.len() > MAX_STEM {
@@ -161,7 +160,7 @@ fn file_name(service: &ServiceName) -> String {
 }
 
 /// Returns the seconds of Unix time.
-#[allow(clippy::disallowed_methods)] // files outlive the process, and with it any other clock
+#[allow(clippy::disallowed_methods)] // files outlive the process, so no monotonic clock will do
 fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }
@@ -173,7 +172,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn services_have_files_of_their_own_whatever_they_are_called() {
+    fn each_service_has_its_own_valid_file_name() {
         let long = |last: char| format!("{}{last}", "a/".repeat(127));
         let names = ["a", "a/b", "a%2Fb", "..", "a.snapshot", &long('a'), &long('b')];
         let files: Vec<String> =
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_older_or_newer_than_the_maximum_age_is_ignored() {
+    fn a_file_whose_time_differs_by_more_than_the_maximum_age_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (path, service) = (folder.path().join("a"), ServiceName::new("a").unwrap());
         let snapshot =

@@ -1,4 +1,4 @@
-//! What a view shows: the service's state, and how fresh it is.
+//! The state of a service in a view, and its freshness.
 
 use super::retention::Retained;
 use arc_swap::Guard;
@@ -9,19 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A service as a view shows it at one moment.
+/// The state of a service in a view, at one moment.
 #[derive(Clone, Debug)]
 pub struct ServiceState {
     pub(crate) records: Records,
     pub(crate) retained: Box<[Retained]>,
-    /// Whether retained instances are not called, since the store lists at least half of all.
+    /// Whether retained instances are standbys, since the store lists at least half of all instances.
     pub(crate) avoids_retained: bool,
     pub(crate) store_snapshot: Option<Snapshot>,
-    /// Whether the store has answered: without that the snapshot is from a file.
+    /// Whether the store has answered. Until then, the snapshot is from a file.
     pub(crate) is_confirmed: bool,
     pub(crate) status: ViewStatus,
     pub(crate) version: u64,
-    /// Whether the task of the view has ended: this is the last state.
+    /// Whether the task of the view has ended, so that this is the last state.
     pub(crate) is_closed: bool,
 }
 
@@ -43,8 +43,8 @@ impl ServiceState {
 
     /// Returns the instances to call, in order of id: those that are [available](Instance::is_available).
     ///
-    /// [Retained](Self::retained) instances are among them once the store lists fewer than half of all: if the few that
-    /// it lists took all calls, they would be overloaded.
+    /// [Retained](Self::retained) instances are included only if the store lists fewer than half of all instances. Otherwise
+    /// the few listed ones would receive all calls and be overloaded.
     ///
     /// ```
     /// use registry_core::{CallOptions, Claim, Instance, InstanceStatus, Registry};
@@ -79,8 +79,8 @@ impl ServiceState {
             .filter(|instance| instance.is_available() && !self.is_standby(instance.id()))
     }
 
-    /// Returns whether the instance is to be called only if no other can be: it is [retained](Self::retained), and the
-    /// store lists at least half of all.
+    /// Returns whether the instance is a standby, to be called only if no other instance can be: it is
+    /// [retained](Self::retained), and the store lists at least half of all instances.
     #[inline]
     pub fn is_standby(&self, id: &InstanceId) -> bool {
         self.avoids_retained && self.is_retained(id)
@@ -95,8 +95,8 @@ impl ServiceState {
         found.ok().map(|n| &self.retained[n])
     }
 
-    /// Returns the instances that the view still shows although the store no longer lists them, in order
-    /// of id: see [`DiscoveryOptions::retain`](crate::DiscoveryOptions::retain).
+    /// Returns the instances that the view still shows although the store no longer lists them, in order of id: see
+    /// [`DiscoveryOptions::retain`](crate::DiscoveryOptions::retain).
     pub fn retained(&self) -> &[Retained] {
         &self.retained
     }
@@ -111,13 +111,13 @@ impl ServiceState {
         self.version
     }
 
-    /// Returns how fresh the state is.
+    /// Returns the status: the freshness of the state.
     pub fn status(&self) -> &ViewStatus {
         &self.status
     }
 }
 
-/// How fresh a view is.
+/// The freshness of a view.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ViewStatus {
@@ -145,7 +145,7 @@ impl ViewStatus {
         matches!(self, Self::Live)
     }
 
-    /// Returns the last error, unless the store confirms the state.
+    /// Returns the last error, or `None` while the view is live.
     pub fn error(&self) -> Option<&Error> {
         match self {
             Self::Loading { why, .. } => why.as_ref(),
@@ -154,7 +154,7 @@ impl ViewStatus {
         }
     }
 
-    /// Returns for how long the store has not confirmed the state: zero while it is live.
+    /// Returns how long the store has not confirmed the state. It is zero while the view is live.
     pub(crate) fn staleness(&self) -> Duration {
         match self {
             Self::Live => Duration::ZERO,
@@ -163,7 +163,7 @@ impl ViewStatus {
     }
 }
 
-/// In one word, with the last error where there is one: `live`, `stale: unavailable: ...`.
+/// The name of the status, with the last error if there is one: `live`, `stale: the store did not answer, ...`.
 impl fmt::Display for ViewStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -185,7 +185,7 @@ impl StateRef {
 }
 
 impl StateRef {
-    /// Returns the state for long: the reference itself is for a moment.
+    /// Returns the state as an `Arc`, to keep it for longer than a moment.
     pub fn to_arc(&self) -> Arc<ServiceState> {
         (*self.0).clone()
     }

@@ -1,4 +1,4 @@
-//! The task behind a view: follows the service, retains instances, publishes the state.
+//! The watcher: the task of a view, which follows the service, retains instances, and publishes the state.
 
 mod releases;
 
@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// How many events are applied before the state is published: a burst costs one copy of the state.
+/// The maximum number of events to apply before the state is published. A burst thus costs one copy of the state.
 const MAX_BURST: usize = 256;
 
 /// The task that keeps a view up to date.
@@ -39,24 +39,23 @@ pub(crate) struct Watcher {
     broadcaster: Arc<Broadcaster>,
     metrics: ViewMetrics,
     refusals: mpsc::Receiver<Refusal>,
-    /// The store's last answer: to this process or, if not [confirmed](Self::confirmed), to an earlier
-    /// process that wrote it to the snapshot file.
+    /// The last state from the store. If not [confirmed](Self::confirmed), an earlier process wrote it to the snapshot file.
     snapshot: Option<Snapshot>,
     confirmed: bool,
-    /// The error that ended the watch, until another is open.
+    /// The kind of the last error, until the service is loaded again or the view is live.
     trouble: Option<ErrorKind>,
     status: ViewStatus,
     logged_failures: LoggedFailures,
     ttl: Duration,
     retention: Retention,
-    /// The cut that is not over, if there is one.
-    cut: Option<Cut>,
-    /// The lineage of the store's last answer.
+    /// The current disruption, if there is one.
+    disruption: Option<Disruption>,
+    /// The lineage of the last load or live watch.
     lineage: Option<Lineage>,
-    /// That of the last watch.
+    /// The lineage of the last opened watch.
     opened_lineage: Lineage,
     file: Option<SnapshotFile>,
-    /// The batches that are not published yet; `None` if a reset is not published yet.
+    /// The batches to publish. `None` if a reset must be published instead.
     pending_batches: Option<Vec<Arc<Batch>>>,
     dirty: bool,
     /// Whether the status is not published yet.
@@ -66,11 +65,11 @@ pub(crate) struct Watcher {
 }
 
 /// A time without a watch.
-struct Cut {
+struct Disruption {
     since: Instant,
-    /// Whether instances may have lost their lease in it although they live.
+    /// Whether live instances may have lost their lease during the disruption.
     is_trouble: bool,
-    /// Since when the store had answered before, if there was trouble earlier.
+    /// The time of the recovery from earlier trouble, if there was any.
     recovered_before: Option<Instant>,
 }
 
@@ -111,7 +110,7 @@ impl Watcher {
             status,
             logged_failures: LoggedFailures::default(),
             ttl,
-            cut: None,
+            disruption: None,
             lineage: None,
             opened_lineage: Lineage::default(),
             file,
@@ -129,7 +128,7 @@ impl Watcher {
 
     /// Runs until the task is aborted.
     pub(crate) async fn run(mut self) {
-        // The store is asked meanwhile: the disk may be slower, or hang.
+        // The file is read while the store is queried, since the disk may be slow or hang.
         let mut reading = self.file.as_ref().map(|file| Box::pin(file.read()));
         let options = FollowOptions::default()
             .with_backoff(self.options.backoff)
@@ -189,7 +188,7 @@ impl Watcher {
             FollowEvent::Reset(snapshot) => self.reset(snapshot),
             FollowEvent::Opened(lineage) => self.opened_lineage = lineage,
             FollowEvent::Live => {
-                self.end_cut(&self.opened_lineage.clone());
+                self.end_disruption(&self.opened_lineage.clone());
                 self.set_status(ViewStatus::Live);
             }
             FollowEvent::Batch(batch) => self.apply(batch),
@@ -198,9 +197,9 @@ impl Watcher {
     }
 
     fn reset(&mut self, snapshot: Snapshot) {
-        // A file may be old: a store that answers at once is believed, and nothing is retained.
+        // If the store answers the first load at once, instances that are only in the file are not retained: it may be old.
         let retains = self.confirmed || self.trouble.is_some();
-        self.end_cut(snapshot.lineage());
+        self.end_disruption(snapshot.lineage());
         if let Some(before) = self.snapshot.as_ref().filter(|_| retains) {
             let deleted = missing(before.records(), snapshot.records());
             if !deleted.is_empty() {
@@ -246,7 +245,7 @@ impl Watcher {
             return;
         }
         if !is_news {
-            return; // it moved the cursor, and revisions of records
+            return; // only the cursor and the revisions of records changed
         }
         let after = snapshot.records().len();
         self.released(returned, Release::Returned);
@@ -266,13 +265,13 @@ impl Watcher {
     }
 
     fn trouble(&mut self, error: Error) {
-        self.begin_cut(error.kind() == ErrorKind::Diverged || error.is_silence());
+        self.begin_disruption(error.kind() == ErrorKind::Diverged || error.is_silence());
         self.metrics.disrupted(error.kind());
         if self.status.is_live() {
             self.logged_failures.insert(error.kind());
             tracing::warn!(service = %self.service, error = %error.chain(), "a view lost its watch");
         } else if self.logged_failures.insert(error.kind()) {
-            tracing::warn!(service = %self.service, error = %error.chain(), "a view is not live, and retries");
+            tracing::warn!(service = %self.service, error = %error.chain(), "a view is not live: retrying");
         } else {
             tracing::debug!(service = %self.service, error = %error.chain(), "a view is not live yet");
         }
@@ -284,24 +283,25 @@ impl Watcher {
         });
     }
 
-    /// The view lost its watch.
-    fn begin_cut(&mut self, is_trouble: bool) {
+    /// Begins a disruption, or continues the current one.
+    fn begin_disruption(&mut self, is_trouble: bool) {
         let recovered_before = self.retention.recovered_at();
-        let new = || Cut { since: Instant::now(), is_trouble: false, recovered_before };
-        self.cut.get_or_insert_with(new).is_trouble |= is_trouble;
+        let new = || Disruption { since: Instant::now(), is_trouble: false, recovered_before };
+        self.disruption.get_or_insert_with(new).is_trouble |= is_trouble;
         self.retention.broken();
     }
 
-    /// The store answers again, with this lineage. A lease was last renewed up to a third of the ttl before the cut, and
-    /// the link may have been bad for a while, so a cut of a third may have cost an instance its lease.
-    fn end_cut(&mut self, lineage: &Lineage) {
+    /// Ends the disruption, since the store answers again with this lineage. A lease may have been renewed up to a third of
+    /// the ttl before the disruption, and the link may have been bad before, so a disruption of a third of the ttl may have
+    /// cost an instance its lease.
+    fn end_disruption(&mut self, lineage: &Lineage) {
         let is_same = self.lineage.as_ref() == Some(lineage);
         self.lineage = Some(lineage.clone());
-        let Some(cut) = self.cut.take() else { return };
-        if cut.is_trouble || !is_same || cut.since.elapsed() >= self.ttl / 3 {
+        let Some(disruption) = self.disruption.take() else { return };
+        if disruption.is_trouble || !is_same || disruption.since.elapsed() >= self.ttl / 3 {
             self.retention.recovered(Instant::now());
         } else {
-            self.retention.resumed(cut.recovered_before);
+            self.retention.resumed(disruption.recovered_before);
         }
     }
 
@@ -329,7 +329,7 @@ impl Watcher {
         file.save(snapshot, self.status.is_live());
     }
 
-    /// Publishes the state if it changed, and wakes the tasks that wait for it.
+    /// Publishes the state if it changed, and wakes the waiting tasks.
     fn publish(&mut self) {
         self.publish_state(false);
     }
@@ -376,7 +376,8 @@ impl Watcher {
     }
 }
 
-/// Returns whether a change is more than another revision of what is listed, as where a program puts its key again and again.
+/// Returns whether a change is more than a new revision of an unchanged record, as from a program that rewrites its key
+/// repeatedly.
 fn is_news(listed: &Records, change: &Change) -> bool {
     let Change::Put(record) = change else { return true };
     listed.find(record.id().as_str()).is_none_or(|listed| {
@@ -386,7 +387,7 @@ fn is_news(listed: &Records, change: &Change) -> bool {
 }
 
 impl Drop for Watcher {
-    /// The last handle was dropped, or the runtime was shut down: remaining handles must not look live.
+    /// Publishes a last, stale state: if the runtime was shut down, the remaining handles must not look live.
     fn drop(&mut self) {
         let message = "the task of the view has ended: its runtime was shut down, or it panicked";
         let why = Error::new(ErrorKind::Closed, message);

@@ -304,8 +304,8 @@ async fn an_unusable_file_and_a_store_that_refuses_are_each_logged_once() {
     pass(secs(3600)).await;
     let expected = [
         "a snapshot file is unusable and was ignored",
-        "a view is not live, and retries",
-        "an instance is not registered, and the registration retries",
+        "a view is not live: retrying",
+        "an instance is not registered: retrying",
     ];
     assert_eq!(logs.warnings(), expected);
     world.spy.untwist();

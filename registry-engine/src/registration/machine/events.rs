@@ -1,4 +1,4 @@
-//! What goes into the state machine of a registration, and what comes out.
+//! The inputs and outputs of the state machine of a registration.
 
 use crate::registration::renewal::{RenewalStop, RenewalTimes};
 use crate::registration::status::RegistrationStatus;
@@ -6,18 +6,18 @@ use registry_core::{Claim, Error, Holder, Instance, Lease, Result};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What happened.
+/// An input of the state machine.
 #[derive(Debug)]
 pub(in crate::registration) enum Event {
     /// The time of an [`Action::Wait`] has come.
     Due,
-    /// A request was not sent: there was a command before its turn came, or the lease to renew may have expired.
+    /// A request was not sent: a command came before its permit, or the lease to renew may have expired.
     Unsent,
     /// The holder of an [`Action::WaitForRelease`] no longer holds the id.
     Released,
     /// The desired instance changed.
     Update,
-    /// The registration is to end.
+    /// The registration was asked to stop.
     Stop,
     /// The answer to an [`Action::ReadHolder`].
     HolderRead { answer: Result<Option<Holder>> },
@@ -31,45 +31,44 @@ pub(in crate::registration) enum Event {
     Deregistered { answer: Result<()> },
 }
 
-/// When an event happened, and the randomness for all jitter that follows from it.
+/// The time of an event, and the randomness for all jitter that it causes.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::registration) struct Moment {
     pub(in crate::registration) now: Instant,
     /// At least 0 and less than 1.
     pub(in crate::registration) random: f64,
-    /// How many registrations of this runtime have to retry their last request.
+    /// The number of registrations of this runtime that retry.
     pub(in crate::registration) retrying: u32,
 }
 
-/// What the task does next. Each action but the last ends with one event.
+/// The next action of the task. Each action except `End` ends with one event.
 #[derive(Debug)]
 pub(in crate::registration) enum Action {
-    /// Waits for a command, but no longer than `until`.
+    /// Waits for a command, until `until` at the latest.
     Wait { until: Instant },
-    /// Waits for a command, but no longer than `until`, and no longer than `holder` holds the id.
+    /// Waits for a command or until `holder` no longer holds the id, until `until` at the latest.
     WaitForRelease { holder: Holder, until: Instant },
-    /// Reads who holds the id.
+    /// Reads the holder of the id.
     ReadHolder { limit: Duration },
-    /// Registers the desired instance. An update of a record whose lease is held does not wait for its turn for longer than
-    /// the request may take.
+    /// Registers the desired instance. For an update, `limit` includes the wait for a permit.
     Register { claim: Claim, limit: Duration, is_update: bool },
     /// Renews the lease, which expires at `expiry`.
     Renew { lease: Lease, expiry: Instant },
     /// Lets the scheduler renew the lease until it stops or there is a command.
     Schedule { lease: Lease, times: RenewalTimes },
-    /// Withdraws the instance. `None`: no request was acknowledged, but one may have been applied.
+    /// Withdraws the instance. Without a lease, no request was acknowledged, but one may have been applied.
     Deregister { lease: Option<Lease>, limit: Duration },
     /// Ends the task. The outcome is that of the withdrawal.
     End(Result<()>),
 }
 
-/// What the task does at once, before the next action.
+/// An effect that the task applies at once, before the next action.
 #[derive(Debug)]
 pub(in crate::registration) enum Effect {
     SetStatus(RegistrationStatus),
     /// Sends the outcome to all callers that wait for the desired instance.
     Reply(Result<()>),
-    /// Returns from the refused instance to the acknowledged one, unless another update came in between.
+    /// Reverts the desired instance from the refused to the acknowledged one, unless another update is queued.
     Revert {
         refused: Instance,
         acknowledged: Instance,

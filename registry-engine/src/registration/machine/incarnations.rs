@@ -1,6 +1,6 @@
-//! Incarnations of one id start on one store, over links that delay and lose requests and replies in any order.
+//! Several incarnations of one id start on one store, over links that delay, reorder and lose requests and replies.
 //!
-//! Leases outlive the faults, so an id changes hands by claims only.
+//! Leases outlive the faults, so the holder of the id changes only through claims.
 
 use super::*;
 use proptest::collection::vec;
@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const TTL: Duration = Duration::from_secs(60);
 
-/// How many requests of an incarnation suffer faults. They are over within two thirds of a ttl: a request takes 4 s at
-/// most, and a backoff 1 s.
+/// The maximum number of faulty requests of an incarnation. A request takes at most 4 s and a backoff at most 1 s, so all
+/// faults are over within two thirds of a ttl.
 const MAX_FAULTS: usize = 8;
 
-/// When everything has come to rest: the last fault is over, and a superseded incarnation has asked again.
+/// The end of the simulation: all faults are over, and every superseded incarnation has tried again.
 const END: Duration = Duration::from_secs(400);
 
-/// A request's way to the store and the way of its reply. `None`: it is lost.
+/// The delays of a request and of its reply. `None` means that it is lost.
 #[derive(Clone, Copy, Debug)]
 struct Trip {
     request: Option<Duration>,
@@ -52,17 +52,17 @@ struct Incarnation {
     instance: Instance,
     lease: LeaseId,
     status: RegistrationStatus,
-    /// How many requests it has sent that may suffer faults.
+    /// The number of sent requests that may be faulty.
     sent: usize,
-    /// How many events it has handled. What belongs to an earlier one comes too late.
+    /// The number of handled events. An occurrence that belongs to an earlier number is ignored as late.
     turn: u64,
 }
 
 #[derive(Clone, Debug)]
-enum Happening {
-    /// The time of a wait has come, or that of the start.
+enum Occurrence {
+    /// The start, or the end of a wait.
     Due,
-    /// A request reaches the store. It does so however late it is.
+    /// A request reaches the store, however late it is.
     Arrival {
         request: Request,
         sent: Duration,
@@ -95,11 +95,11 @@ struct World {
     model: Model,
     epoch: Instant,
     now: Duration,
-    /// What happens next, in order: the incarnation, its turn, and what.
-    queue: BTreeMap<(Duration, u64), (usize, u64, Happening)>,
+    /// The next occurrences in order, each with its incarnation and that one's turn.
+    queue: BTreeMap<(Duration, u64), (usize, u64, Occurrence)>,
     queued: u64,
     incarnations: Vec<Incarnation>,
-    /// Who held the id, in order.
+    /// All holders of the id, in order.
     holders: Vec<LeaseId>,
 }
 
@@ -110,7 +110,7 @@ fn instance(weight: usize) -> Instance {
 }
 
 impl World {
-    /// A store, in which a dead process may hold the id.
+    /// Returns a store with these incarnations. If `is_held`, a crashed process holds the id.
     fn new(is_held: bool, plans: Vec<Plan>) -> Self {
         let epoch = Instant::now();
         let mut world = Self {
@@ -131,7 +131,7 @@ impl World {
             let claim = Claim::new(TTL).unwrap();
             let options = RegistrationOptions::default();
             let (machine, status) = RegistrationMachine::new(claim, &options, epoch + plan.starts);
-            world.enqueue(plan.starts, n, 0, Happening::Due);
+            world.enqueue(plan.starts, n, 0, Occurrence::Due);
             world.incarnations.push(Incarnation {
                 plan,
                 machine,
@@ -145,35 +145,35 @@ impl World {
         world
     }
 
-    fn enqueue(&mut self, at: Duration, n: usize, turn: u64, happening: Happening) {
+    fn enqueue(&mut self, at: Duration, n: usize, turn: u64, occurrence: Occurrence) {
         self.queued += 1;
-        self.queue.insert((at, self.queued), (n, turn, happening));
+        self.queue.insert((at, self.queued), (n, turn, occurrence));
     }
 
     fn run(&mut self) {
-        while let Some(((at, _), (n, turn, happening))) = self.queue.pop_first() {
+        while let Some(((at, _), (n, turn, occurrence))) = self.queue.pop_first() {
             if at > END {
                 return;
             }
             self.now = at;
             let is_late = turn != self.incarnations[n].turn;
-            match happening {
-                Happening::Arrival { request, sent, reply } => {
+            match occurrence {
+                Occurrence::Arrival { request, sent, reply } => {
                     let answer = self.apply(n, request);
                     if let Some(delay) = reply {
-                        let answered = Happening::Answer { answer, sent };
+                        let answered = Occurrence::Answer { answer, sent };
                         self.enqueue(self.now + delay, n, turn, answered);
                     }
                 }
                 _ if is_late => {}
-                Happening::Due => self.handle(n, Event::Due),
-                Happening::Answer { answer, sent } => self.answered(n, answer, sent),
-                Happening::Renewal { lease, times } => self.renew(n, lease, times),
+                Occurrence::Due => self.handle(n, Event::Due),
+                Occurrence::Answer { answer, sent } => self.answered(n, answer, sent),
+                Occurrence::Renewal { lease, times } => self.renew(n, lease, times),
             }
         }
     }
 
-    /// The store applies a request.
+    /// Applies a request to the store.
     fn apply(&mut self, n: usize, request: Request) -> Answer {
         let instance = &self.incarnations[n].instance;
         let answer = match request {
@@ -206,7 +206,7 @@ impl World {
         self.handle(n, event);
     }
 
-    /// Renewals suffer no fault.
+    /// Renewals are never faulty.
     fn renew(&mut self, n: usize, lease: Lease, mut times: RenewalTimes) {
         match self.model.keep_alive(self.now, &lease) {
             Ok(ttl) => {
@@ -223,7 +223,7 @@ impl World {
     fn schedule(&mut self, n: usize, lease: Lease, times: RenewalTimes) {
         let turn = self.incarnations[n].turn;
         let due = self.now.max(times.due - self.epoch);
-        self.enqueue(due, n, turn, Happening::Renewal { lease, times });
+        self.enqueue(due, n, turn, Occurrence::Renewal { lease, times });
     }
 
     fn send(&mut self, n: usize, request: Request, limit: Duration) {
@@ -233,7 +233,7 @@ impl World {
         let trip = incarnation.plan.trips.get(incarnation.sent).copied().unwrap_or(healthy);
         incarnation.sent += 1;
         if let Some(delay) = trip.request {
-            let arrival = Happening::Arrival { request, sent, reply: trip.reply };
+            let arrival = Occurrence::Arrival { request, sent, reply: trip.reply };
             self.enqueue(sent + delay, n, turn, arrival);
         }
         let error = Err(unavailable("no answer"));
@@ -241,7 +241,7 @@ impl World {
             Request::Holder => Answer::Holder(error.map(|()| None)),
             Request::Register(_) => Answer::Registered(error.map(|()| unreachable!())),
         };
-        self.enqueue(sent + limit, n, turn, Happening::Answer { answer, sent });
+        self.enqueue(sent + limit, n, turn, Occurrence::Answer { answer, sent });
     }
 
     fn handle(&mut self, n: usize, event: Event) {
@@ -259,7 +259,7 @@ impl World {
         match action {
             Action::Wait { until } | Action::WaitForRelease { until, .. } => {
                 let until = self.now.max(until - self.epoch);
-                self.enqueue(until, n, turn, Happening::Due);
+                self.enqueue(until, n, turn, Occurrence::Due);
             }
             Action::ReadHolder { limit } => self.send(n, Request::Holder, limit),
             Action::Register { claim, limit, .. } => self.send(n, Request::Register(claim), limit),
@@ -268,15 +268,15 @@ impl World {
                 self.handle(n, Event::Renewed { sent: self.epoch + self.now, answer });
             }
             Action::Schedule { lease, times } => self.schedule(n, lease, times),
-            Action::Deregister { .. } | Action::End(_) => unreachable!("nobody stops it"),
+            Action::Deregister { .. } | Action::End(_) => unreachable!("no incarnation is stopped"),
         }
     }
 
-    /// Checks that the last incarnation whose claim was applied holds the id, and that the others have yielded.
+    /// Checks that the incarnation whose claim was applied last holds the id, and that all others are superseded.
     fn check(&mut self) {
         let once: BTreeSet<_> = self.holders.iter().copied().collect();
-        assert_eq!(once.len(), self.holders.len(), "the id came back: {:?}", self.holders);
-        let last = *self.holders.last().expect("somebody claims the id");
+        assert_eq!(once.len(), self.holders.len(), "a holder took the id back: {:?}", self.holders);
+        let last = *self.holders.last().expect("an incarnation claims the id");
         for incarnation in &self.incarnations {
             let status = &incarnation.status;
             if incarnation.lease == last {
@@ -286,17 +286,17 @@ impl World {
             }
         }
         let holder = self.incarnations.iter().find(|one| one.lease == last);
-        let holder = holder.expect("a dead process does not keep the id");
+        let holder = holder.expect("the crashed process does not keep the id");
         let service: ServiceName = "a".parse().unwrap();
         let listed = self.model.load(self.now, &service);
         assert!(listed.instances().eq([&holder.instance]), "{listed:?}");
     }
 }
 
-/// A start took the first refusal for its first answer, and took over from whom that named: from a newer incarnation
-/// that had displaced it, if the reply to its first claim was lost.
+/// If the reply to its first claim was lost, a start mistook a later refusal for the first answer, and took over from the
+/// newer incarnation that had displaced it.
 #[test]
-fn the_last_incarnation_whose_claim_is_applied_keeps_the_id_and_the_others_yield() {
+fn the_incarnation_whose_claim_is_applied_last_keeps_the_id_and_the_others_yield() {
     let config = ProptestConfig::with_cases(4_000);
     proptest!(config, |(is_held: bool, plans in vec(plan(), 1..=4))| {
         let mut world = World::new(is_held, plans);
@@ -306,7 +306,7 @@ fn the_last_incarnation_whose_claim_is_applied_keeps_the_id_and_the_others_yield
 }
 
 #[test]
-fn a_start_whose_requests_were_lost_before_they_reached_the_store_still_takes_over() {
+fn a_start_whose_first_requests_are_lost_still_takes_over() {
     let lost = Trip { request: None, reply: None };
     let trips = vec![lost; MAX_FAULTS];
     let mut world = World::new(true, vec![Plan { starts: Duration::ZERO, trips, random: 0.5 }]);

@@ -1,4 +1,4 @@
-//! How a registration takes it that the store does not hold its record any more.
+//! The reaction of a registration to the loss of its record or its id.
 
 use super::RegistrationMachine;
 use super::events::{Action, Effect, Moment};
@@ -17,7 +17,8 @@ impl RegistrationMachine {
     ) -> Action {
         let holder = error.holder().copied();
         let released = match self.phase {
-            // The watch does not list this holder, as it cannot decode the record: it tells nothing of it.
+            // The watch reported this holder as gone, but the store still names it, such as for a record that the watch cannot
+            // decode. The watch is not used for it again.
             Phase::Superseded { released, .. } => {
                 released.filter(|released| Some(*released) == holder)
             }
@@ -33,7 +34,7 @@ impl RegistrationMachine {
         self.wait()
     }
 
-    /// The holder that this registration waits for no longer holds the id.
+    /// Handles the release of the id by the watched holder: the next request is due at once.
     pub(super) fn released(&mut self, now: Instant) -> Action {
         if let Phase::Superseded { holder, released } = &mut self.phase {
             *released = holder.take();
@@ -42,8 +43,8 @@ impl RegistrationMachine {
         self.wait()
     }
 
-    /// Registers again at once. If many registrations were lost at the same time, they spread out; and if somebody deletes
-    /// the record again and again, this one backs off.
+    /// Registers again at once. If many registrations are lost at the same time, they spread out. If the record is lost
+    /// repeatedly, such as when another program deletes it, the registration backs off.
     pub(super) fn lease_lost(&mut self, error: Error, Moment { now, random, retrying }: Moment) {
         let is_again = self.active_since.is_some_and(|since| now - since < self.ttl());
         let times = match self.losses {

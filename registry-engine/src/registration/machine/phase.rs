@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// No claim was acknowledged yet. Only here may a claim displace a holder.
+    /// No claim was acknowledged yet. Only in this phase may a claim take over from a holder.
     Registering { since: Instant, takeover: StartTakeover },
     /// A lease is held and renewed.
     Active {
@@ -16,41 +16,41 @@ pub(super) enum Phase {
         /// Whether the store may hold another instance than the desired one.
         update_pending: bool,
     },
-    /// The lease is lost or presumed expired. The instance is registered again.
+    /// The lease is lost or presumed expired, and the instance is being registered again.
     Retrying {
-        /// Since when the status says so. It says so once the first request is sent.
+        /// When the status was set to `Retrying`. `None` until it is.
         since: Option<Instant>,
-        /// The lease that is presumed expired. `None`: the store reported it lost.
+        /// The lease that is presumed expired. `None` if the store reported it lost.
         expired: Option<Lease>,
     },
     /// Another incarnation holds the id.
     Superseded {
-        /// The holder that is watched. `None`: the next request is sent when it is due.
+        /// The holder whose release is watched. `None` if only the next request finds out.
         holder: Option<Holder>,
-        /// A holder that the watch said is gone. It is not watched if the store still names it.
+        /// A holder that the watch reported as gone. If the store still names it, the watch is not trusted for it again.
         released: Option<Holder>,
     },
-    /// The instance is being withdrawn. No deadline is an unlimited stop timeout.
+    /// The instance is being withdrawn. There is no deadline if the stop timeout is unlimited.
     Stopping { lease: Option<Lease>, deadline: Option<Instant> },
     /// The registration ended. The outcome is that of the withdrawal.
     Stopped(Result<()>),
 }
 
-/// Whom the start displaces: the holder that it reads before its first write, and nobody else.
+/// The takeover of the start: it may displace only the holder that it reads before its first write.
 ///
-/// The order in which claims reach the store decides which incarnation is the newest. A claim that the read does not
-/// show was applied after it, so the start yields to that. A claim may be applied though its reply is lost, so a start that
-/// learned the holder from the refusal of its repeat would displace the incarnation that displaced it.
+/// The order in which claims reach the store decides which incarnation is the newest. A claim that is applied after the read
+/// is newer, so the start yields to it. The start must not take the holder from a refused claim instead: if an earlier claim
+/// was applied but its reply was lost, the refusal would name the newer incarnation that displaced this one.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartTakeover {
-    /// The holder is to be read. Until then nothing is written.
+    /// The holder must be read before anything is written.
     Unread,
     /// Takeover is off, or the id was vacant.
     No,
     From(Holder),
 }
 
-/// What the task performs now, unless it waits.
+/// The action that the task is performing, unless it waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum InFlight {
     ReadHolder,
@@ -70,7 +70,7 @@ impl Phase {
         }
     }
 
-    /// Returns since when the status is `Retrying`, if it is.
+    /// Returns when the status was set to `Retrying`, if it is.
     pub(super) fn retrying_since(&self) -> Option<Instant> {
         match self {
             Self::Registering { since, .. } => Some(*since),
@@ -79,7 +79,7 @@ impl Phase {
         }
     }
 
-    /// Returns when the lease is presumed expired, if one is held.
+    /// Returns when the held lease expires, if there is one.
     pub(super) fn expiry(&self) -> Option<Instant> {
         match self {
             Self::Active { lease, renewed, .. } => Some(*renewed + lease.ttl()),
@@ -87,7 +87,7 @@ impl Phase {
         }
     }
 
-    /// Returns how long the lease is still valid, if one is held that is not presumed expired.
+    /// Returns the remaining time of the held lease, if there is one that has not expired.
     pub(super) fn remaining(&self, now: Instant) -> Option<Duration> {
         self.expiry().filter(|expiry| now < *expiry).map(|expiry| expiry - now)
     }

@@ -1,5 +1,5 @@
-//! What holds for every sequence of events and times: the store answers anything at any time, the scheduler
-//! stops for any reason, the process is paused, and callers update and stop whenever they want.
+//! Properties of the state machine for every sequence of events and times: the store gives any answer at any time, the
+//! scheduler stops for any reason, the process is paused, and callers update and stop at any time.
 
 mod driver;
 
@@ -11,26 +11,26 @@ use std::time::Duration;
 
 const TTL: Duration = Duration::from_secs(9);
 
-/// How the action that the machine decided on goes.
+/// The course of the action that the machine decided on.
 #[derive(Clone, Debug)]
 struct Step {
-    /// How long it waits for its turn, if it does.
+    /// How long it waits for a permit, if it must wait.
     waits: Option<Duration>,
-    /// How long it takes, if nothing limits it.
+    /// How long it takes, unless its timeout passes first.
     takes: Duration,
-    /// How much later the task learns that it ended.
+    /// How long the process is paused before the task handles the end of the action.
     paused: Duration,
     answer: Answer,
-    /// What the handle asks for meanwhile.
+    /// The command that a handle sends during the action.
     command: Option<Command>,
-    /// How often the scheduler renews before it ends.
+    /// The number of renewals before the scheduler ends.
     renewals: u32,
     random: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
-    /// A grant of so many times the ttl that was asked for.
+    /// A grant of a multiple of the requested ttl.
     Ok(u32),
     Superseded(Option<i64>),
     Err(ErrorKind),
@@ -89,7 +89,7 @@ fn holder(lease: i64) -> Holder {
 
 proptest! {
     #[test]
-    fn every_sequence_of_events_keeps_the_rules(takeover: bool, steps in steps()) {
+    fn the_rules_hold_for_every_sequence_of_events(takeover: bool, steps in steps()) {
         let mut driver = Driver::new(takeover);
         let mut action = driver.first_action();
         let stop = Step {
@@ -108,7 +108,7 @@ proptest! {
             }
             action = driver.perform(&action, step);
         }
-        prop_assert!(matches!(action, Action::End(_)), "a stop does not end it: {:?}", action);
+        prop_assert!(matches!(action, Action::End(_)), "not ended by a stop: {:?}", action);
         let replies = driver.into_replies();
         prop_assert!(replies.iter().all(|count| *count == 1), "{:?}", replies);
     }

@@ -1,4 +1,4 @@
-//! The start: what it reads before its first write.
+//! The start of a registration: it reads the holder of the id before its first write.
 
 use super::phase::{InFlight, Phase, StartTakeover};
 use super::{Action, Effect, Moment, RegistrationMachine};
@@ -10,7 +10,7 @@ impl RegistrationMachine {
         Action::ReadHolder { limit: self.request_limit() }
     }
 
-    /// Settles whom the start displaces. A read without an answer is repeated.
+    /// Decides which holder the start displaces. An unanswered or refused read is repeated.
     pub(super) fn holder_read(&mut self, answer: Result<Option<Holder>>, moment: Moment) -> Action {
         match answer {
             Ok(holder) => {

@@ -1,4 +1,4 @@
-//! The end of a registration: its instance is withdrawn.
+//! The end of a registration: the withdrawal of its instance.
 
 use super::phase::{InFlight, Phase};
 use super::{Action, Effect, Moment, RegistrationMachine, RegistrationStatus};
@@ -29,7 +29,7 @@ impl RegistrationMachine {
         Action::Deregister { lease, limit }
     }
 
-    /// Retries until the stop timeout.
+    /// Handles the answer to a withdrawal. An unanswered withdrawal is retried until the stop timeout.
     pub(super) fn deregistered(&mut self, answer: Result<()>, moment: Moment) -> Action {
         match answer {
             Err(error) if error.is_retryable() => self.request_failed(error, moment),

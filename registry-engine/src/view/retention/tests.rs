@@ -1,9 +1,9 @@
-//! The rules, one by one, by the clock of the tests' own making. Times are milliseconds since the start.
+//! Tests of the single rules of retention. Times are milliseconds since the start.
 
 use super::*;
 use registry_core::Instance;
 
-/// Its return bound is 3 s, so the hold time is 4 s; the full one is 30 s.
+/// The ttl. Its return bound is 3 s, so the regular hold time is 4 s; the full hold time is 30 s.
 const TTL: Duration = Duration::from_secs(9);
 
 struct Bench {
@@ -13,7 +13,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// A view of a service of so many instances.
+    /// Returns a bench for a service with this many listed instances.
     fn of(listed: usize) -> Self {
         Self { retention: Retention::new(Some(TTL)), start: Instant::now(), listed }
     }
@@ -22,7 +22,7 @@ impl Bench {
         self.start + Duration::from_millis(ms)
     }
 
-    /// Nobody announced that these go.
+    /// Deletes instances that were not withdrawn.
     fn delete(&mut self, ms: u64, ids: &[&str]) {
         let after = self.listed - ids.len();
         let deleted = ids.iter().map(|id| record(id)).collect();
@@ -35,10 +35,10 @@ impl Bench {
         self.listed += 1;
     }
 
-    /// Trouble from `from` to `to`.
-    fn trouble(&mut self, to: u64) {
+    /// Simulates trouble with the store that ends at `end`.
+    fn trouble(&mut self, end: u64) {
         self.retention.broken();
-        self.retention.recovered(self.at(to));
+        self.retention.recovered(self.at(end));
     }
 
     fn retained(&mut self, ms: u64) -> Vec<String> {
@@ -47,7 +47,7 @@ impl Bench {
         ids.collect()
     }
 
-    /// Asserts that all that is retained is released at `ms`, and nothing before.
+    /// Asserts that the retained instances are released at `ms` and not before.
     fn ends_at(&mut self, ms: u64) {
         assert_eq!(self.retention.next_expiry(), Some(self.at(ms)));
         assert!(!self.retained(ms - 1).is_empty());
@@ -62,7 +62,7 @@ fn record(id: &str) -> Record {
 }
 
 #[test]
-fn an_unannounced_deletion_is_held_for_the_return_bound_and_one_second() {
+fn an_instance_deleted_without_withdrawal_is_retained_for_the_return_bound_plus_one_second() {
     for (ttl, hold) in [(1, 2_000), (2, 2_000), (6, 3_000), (10, 4_333), (15, 6_000), (60, 6_000)] {
         let mut bench = Bench::of(9);
         let record = record("1").with_ttl(Duration::from_secs(ttl));
@@ -76,7 +76,7 @@ fn an_unannounced_deletion_is_held_for_the_return_bound_and_one_second() {
 }
 
 #[test]
-fn a_refusal_ends_the_retention_of_its_incarnation_unless_it_is_older_than_the_deletion() {
+fn a_refused_connection_after_the_deletion_ends_the_retention_of_that_incarnation() {
     let (lease, other) = (LeaseId::new(7).ok(), LeaseId::new(8).ok());
     let mut bench = Bench::of(9);
     let record = record("1").with_lease(lease.unwrap());
@@ -87,7 +87,7 @@ fn a_refusal_ends_the_retention_of_its_incarnation_unless_it_is_older_than_the_d
     assert!(!bench.retention.refused(&id, None, bench.at(200)));
     assert!(bench.retention.refused(&id, lease, bench.at(200)));
     assert!(bench.retained(200).is_empty());
-    assert!(!bench.retention.refused(&id, lease, bench.at(300)), "it is not retained");
+    assert!(!bench.retention.refused(&id, lease, bench.at(300)), "no longer retained");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn retention_ends_when_the_store_lists_the_instance_again() {
 }
 
 #[test]
-fn the_loss_of_half_holds_each_for_the_full_time() {
+fn the_loss_of_half_of_the_instances_retains_each_for_the_full_hold_time() {
     let mut bench = Bench::of(4);
     bench.delete(0, &["1"]);
     bench.delete(3_000, &["2"]);
@@ -109,14 +109,14 @@ fn the_loss_of_half_holds_each_for_the_full_time() {
 }
 
 #[test]
-fn the_loss_of_less_than_half_does_not() {
+fn the_loss_of_less_than_half_retains_for_the_regular_hold_time() {
     let mut bench = Bench::of(5);
     bench.delete(0, &["1", "2"]);
     bench.ends_at(4_000);
 }
 
 #[test]
-fn what_was_lost_one_ttl_ago_does_not_count() {
+fn a_loss_more_than_one_ttl_ago_does_not_count() {
     let mut bench = Bench::of(4);
     bench.delete(0, &["1"]);
     assert!(bench.retained(4_000).is_empty());
@@ -128,9 +128,9 @@ fn what_was_lost_one_ttl_ago_does_not_count() {
     assert_eq!(bench.retained(20_000), ["2"], "half of 4 within one ttl");
 }
 
-/// A restart by servers that announce nothing, a quarter at a time.
+/// A quarter of the servers restarts at a time, without withdrawing.
 #[test]
-fn a_rolling_restart_is_no_mass_deletion() {
+fn a_rolling_restart_does_not_count_as_a_mass_deletion() {
     let mut bench = Bench::of(8);
     for n in 0..40_u64 {
         let at = n * 500;
@@ -142,14 +142,14 @@ fn a_rolling_restart_is_no_mass_deletion() {
 }
 
 #[test]
-fn a_service_that_would_become_empty_is_held_for_the_full_time() {
+fn a_service_that_would_become_empty_is_retained_for_the_full_hold_time() {
     let mut bench = Bench::of(1);
     bench.delete(0, &["1"]);
     bench.ends_at(30_000);
 }
 
 #[test]
-fn a_deletion_within_the_full_time_after_trouble_is_held_for_the_full_time() {
+fn a_deletion_soon_after_trouble_is_retained_for_the_full_hold_time() {
     let mut bench = Bench::of(9);
     bench.trouble(5_000);
     bench.delete(34_999, &["1"]);
@@ -159,7 +159,7 @@ fn a_deletion_within_the_full_time_after_trouble_is_held_for_the_full_time() {
 }
 
 #[test]
-fn trouble_extends_what_is_held() {
+fn trouble_extends_retention() {
     let mut bench = Bench::of(9);
     bench.delete(0, &["1"]);
     bench.retention.broken();
@@ -170,7 +170,7 @@ fn trouble_extends_what_is_held() {
 }
 
 #[test]
-fn the_full_time_starts_anew_with_each_trouble() {
+fn the_full_hold_time_restarts_after_each_trouble() {
     let mut bench = Bench::of(9);
     bench.trouble(0);
     bench.delete(1_000, &["1"]);
@@ -179,14 +179,14 @@ fn the_full_time_starts_anew_with_each_trouble() {
 }
 
 #[test]
-fn a_cut_that_cost_no_lease_extends_nothing() {
+fn a_disruption_that_cost_no_lease_extends_nothing() {
     let mut bench = Bench::of(9);
     bench.delete(0, &["1"]);
     let before = bench.retention.recovered_at();
     bench.retention.broken();
     bench.retention.resumed(before);
     bench.ends_at(4_000);
-    // It does not end the time after an earlier trouble either.
+    // Nor does it shorten the time after earlier trouble.
     bench.trouble(10_000);
     let before = bench.retention.recovered_at();
     bench.retention.broken();
@@ -196,7 +196,7 @@ fn a_cut_that_cost_no_lease_extends_nothing() {
 }
 
 #[test]
-fn a_deletion_in_a_cut_is_doubtful_only_if_the_cut_may_have_cost_a_lease() {
+fn a_deletion_during_a_disruption_is_doubtful_only_if_it_may_have_cost_a_lease() {
     for (is_trouble, end) in [(false, 5_000), (true, 32_000)] {
         let mut bench = Bench::of(9);
         bench.retention.broken();
@@ -211,7 +211,7 @@ fn a_deletion_in_a_cut_is_doubtful_only_if_the_cut_may_have_cost_a_lease() {
 }
 
 #[test]
-fn a_long_ttl_holds_for_two_ttls() {
+fn the_full_hold_time_is_two_ttls_if_that_is_longer() {
     let mut bench = Bench::of(1);
     let record = record("1").with_ttl(Duration::from_secs(60));
     bench.retention.deleted(bench.at(0), vec![record], 1, 0);
@@ -219,7 +219,7 @@ fn a_long_ttl_holds_for_two_ttls() {
 }
 
 #[test]
-fn off_keeps_nothing() {
+fn nothing_is_retained_if_retention_is_off() {
     let mut bench = Bench { retention: Retention::new(None), ..Bench::of(2) };
     bench.trouble(0);
     bench.delete(1, &["1", "2"]);

@@ -1,4 +1,4 @@
-//! What a snapshot file is to the file system.
+//! The file operations of snapshot files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -6,16 +6,16 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::Builder;
 
-/// The largest file that is read or written, in bytes: some 200,000 instances. Reading takes a few times the memory.
+/// The maximum size of a file in bytes, which is enough for some 200,000 instances. Reading needs a few times this memory.
 const MAX_LEN: u64 = 64 << 20;
 
-/// What the extension of a draft begins with.
+/// The prefix of the extension of draft files.
 const DRAFT: &str = "draft-";
 
-/// A draft is written within moments. One of this age was left by a process that crashed.
+/// The age at which a draft must be from a crashed process, since writing one takes moments.
 const MAX_DRAFT_AGE: Duration = Duration::from_secs(600);
 
-/// Returns the content of the file, if it exists. The error says why the file is unusable.
+/// Returns the content of a file, if it exists. The error says why the file is unusable.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
     match open(path) {
         Ok(file) => content(file).map(Some),
@@ -24,13 +24,13 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-/// Opens a regular file. Nothing else is opened: reading a FIFO or a device may never end, and opening one may have an
-/// effect.
+/// Opens a file, and refuses anything but a regular file: reading a FIFO or a device may never end, and opening one may have
+/// side effects.
 fn open(path: &Path) -> io::Result<File> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(irregular());
     }
-    // It may be another file by now.
+    // The path may name another file by now, so the opened file is checked again.
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -44,14 +44,14 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn irregular() -> io::Error {
-    io::Error::other("it is no regular file")
+    io::Error::other("it is not a regular file")
 }
 
 fn content(file: File) -> Result<Vec<u8>, String> {
     let len = file.metadata().map_err(|error| error.to_string())?.len();
     check_len(len)?;
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
-    // It may grow meanwhile.
+    // The file may grow during the read.
     file.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     check_len(bytes.len() as u64)?;
     Ok(bytes)
@@ -59,17 +59,17 @@ fn content(file: File) -> Result<Vec<u8>, String> {
 
 fn check_len(len: u64) -> Result<(), String> {
     if len > MAX_LEN {
-        return Err(format!("it is larger than {MAX_LEN} bytes, len=`{len}`"));
+        return Err(format!("the file is larger than {MAX_LEN} bytes, len=`{len}`"));
     }
     Ok(())
 }
 
-/// Replaces the file by `bytes` atomically, whatever other processes do meanwhile. Only its owner may read it.
+/// Replaces the content of a file atomically, even if other processes write it at the same time. Only its owner may read it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     check_len(bytes.len() as u64).map_err(io::Error::other)?;
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(folder)?;
-    // A random name: processes in containers share folders and have equal process ids.
+    // The name is random, since processes in containers may share a folder and have equal process ids.
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let mut draft = Builder::new().prefix(&format!("{stem}.{DRAFT}")).tempfile_in(folder)?;
     draft.write_all(bytes)?;
@@ -77,7 +77,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     draft.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// Removes the drafts in `folder` that processes left when they crashed.
+/// Removes the drafts of crashed processes from `folder`.
 pub(super) fn remove_old_drafts(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -89,7 +89,7 @@ pub(super) fn remove_old_drafts(folder: &Path) -> io::Result<()> {
         let metadata = entry.metadata()?;
         let age = metadata.modified()?.elapsed().unwrap_or_default();
         if metadata.is_file() && age > MAX_DRAFT_AGE {
-            fs::remove_file(&path).ok(); // another process may have been faster
+            fs::remove_file(&path).ok(); // fails if another process removed it first
         }
     }
     Ok(())
@@ -104,7 +104,7 @@ mod tests {
     use tempfile::tempdir;
 
     #[test]
-    fn only_a_regular_file_is_opened_and_nothing_hangs() {
+    fn only_regular_files_are_opened() {
         let folder = tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("file"), "content").unwrap();
@@ -115,9 +115,9 @@ mod tests {
         assert_eq!(read(&path("file")).unwrap().unwrap(), b"content");
         assert_eq!(read(&path("missing")).unwrap(), None);
         for name in ["fifo", "device", "link", "dangling", "."] {
-            assert_eq!(read(&path(name)).unwrap_err(), "it is no regular file", "{name}");
+            assert_eq!(read(&path(name)).unwrap_err(), "it is not a regular file", "{name}");
         }
-        assert_eq!(read(Path::new("/dev/zero")).unwrap_err(), "it is no regular file");
+        assert_eq!(read(Path::new("/dev/zero")).unwrap_err(), "it is not a regular file");
     }
 
     #[test]
@@ -132,11 +132,11 @@ mod tests {
         assert_eq!(read(&path).unwrap().unwrap().len() as u64, MAX_LEN);
         let bytes = vec![0; usize::try_from(MAX_LEN + 1).unwrap()];
         assert!(replace(&path, &bytes).is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "and no draft");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a draft was left");
     }
 
     #[test]
-    fn only_the_owner_may_read_a_file_and_whatever_was_in_its_place_is_replaced() {
+    fn replacing_sets_owner_only_permissions_and_does_not_follow_a_link() {
         let folder = tempdir().unwrap();
         let path = folder.path().join("new").join("a.snapshot");
         replace(&path, b"1").unwrap();
@@ -156,15 +156,15 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::disallowed_methods)] // files have no other time
-    fn drafts_of_a_crash_are_removed_and_nothing_else() {
+    #[allow(clippy::disallowed_methods)] // file times are system times
+    fn only_old_drafts_are_removed() {
         let folder = tempdir().unwrap();
         let create = |name: &str, age: u64| {
             let file = File::create(folder.path().join(name)).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
         };
         create("a.draft-x1", 700);
-        create("a.draft-x2", 10); // it is being written
+        create("a.draft-x2", 10); // may still be written
         create("a.snapshot", 700);
         create("draft-x3", 700);
         fs::create_dir(folder.path().join("b.draft-x4")).unwrap();

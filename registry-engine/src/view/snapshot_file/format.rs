@@ -7,8 +7,7 @@
 //! {"id":"node-1","revision":7,"record":"{\"v\":1,\"address\":\"10.0.0.1:8080\",...}"}
 //! ```
 //!
-//! `written` is when the file was written, in seconds of Unix time. A file of another `v` is not read. A reader ignores
-//! fields that it does not know.
+//! `written` is the time of writing in Unix seconds. A file with another `v` is refused. A reader ignores unknown fields.
 
 use registry_core::encoding::{self, Stored};
 use registry_core::{Cursor, InstanceId, Revision, ServiceName, Snapshot};
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 const FORMAT: &str = "service-registry snapshot";
 const VERSION: u32 = 1;
 
-/// The fields that every format has.
+/// The fields that all versions of the format have.
 #[derive(Deserialize)]
 struct Format {
     format: String,
@@ -30,9 +29,9 @@ struct Header {
     v: u32,
     service: ServiceName,
     cursor: Cursor,
-    /// When the file was written, in seconds of Unix time.
+    /// The time of writing in Unix seconds.
     written: u64,
-    /// The checksum of the service, the cursor, the time and all lines after this one.
+    /// The checksum of the service, the cursor, the time and all following lines.
     crc32: u32,
 }
 
@@ -44,11 +43,11 @@ struct Line {
     record: String,
 }
 
-/// Returns the content of a file that is written at `written`.
+/// Encodes a file with the time `written`.
 pub(super) fn encode(service: &ServiceName, snapshot: &Snapshot, written: u64) -> Vec<u8> {
     let mut lines = Vec::new();
     for record in snapshot.records() {
-        // What a store listed is no larger than what may be written.
+        // A listed record is never too large to encode.
         let Ok(encoded) = encoding::encode(record) else { continue };
         let encoded = String::from_utf8_lossy(&encoded).into_owned();
         let (id, revision) = (record.id().clone(), record.revision());
@@ -78,20 +77,20 @@ fn push_line(to: &mut Vec<u8>, line: &impl Serialize) {
     to.push(b'\n');
 }
 
-/// Decodes a file. Returns the snapshot and when it was written. The error says why the file is unusable.
+/// Decodes a file. Returns the snapshot and the time of writing. The error says why the file is unusable.
 pub(super) fn decode(service: &ServiceName, file: &[u8]) -> Result<(Snapshot, u64), String> {
-    let end = file.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
+    let end = file.iter().position(|byte| *byte == b'\n').ok_or("the file has no header line")?;
     let (header, lines) = (&file[..end], &file[end + 1..]);
     let Format { format, v } = serde_json::from_slice(header).map_err(|error| error.to_string())?;
     if format != FORMAT || v != VERSION {
-        return Err(format!("it is of another format, format=`{format}`, v=`{v}`"));
+        return Err(format!("the file has another format, format=`{format}`, v=`{v}`"));
     }
     let header: Header = serde_json::from_slice(header).map_err(|error| error.to_string())?;
     if header.crc32 != checksum(&header.service, &header.cursor, header.written, lines) {
-        return Err("its checksum is wrong".into());
+        return Err("the checksum is wrong".into());
     }
     if header.service != *service {
-        return Err(format!("it is of another service, service=`{}`", header.service));
+        return Err(format!("the file belongs to another service, service=`{}`", header.service));
     }
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let records = lines.map(|line| {
@@ -101,7 +100,7 @@ pub(super) fn decode(service: &ServiceName, file: &[u8]) -> Result<(Snapshot, u6
                 Some(revision) => record.with_revision(revision),
                 None => record,
             }),
-            Ok(Stored::Withdrawn(_)) => Err("it lists a withdrawn instance".to_owned()),
+            Ok(Stored::Withdrawn(_)) => Err("the file lists a withdrawn instance".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     });
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_or_changed_anywhere_is_refused() {
+    fn a_truncated_or_corrupt_file_is_refused() {
         let file = encode(&service(), &snapshot(), 9);
         for end in 0..file.len() {
             assert!(decode(&service(), &file[..end]).is_err(), "cut at {end}");
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn golden_files_encode_byte_for_byte_and_are_read() {
+    fn golden_files_encode_byte_for_byte_and_decode() {
         let record = |id: &str| Record::new(instance(id));
         let full = record("full")
             .with_lease(LeaseId::new(7).unwrap())
@@ -164,7 +163,7 @@ mod tests {
         assert_eq!(String::from_utf8(file).unwrap(), String::from_utf8(golden.to_vec()).unwrap());
         assert_eq!(decode(&service(), golden).unwrap(), (snapshot.clone(), 1_796_000_000));
 
-        // A later release adds fields without another format number.
+        // A later release may add fields without a new version of the format.
         let future = include_bytes!("../../../golden/snapshot-future.txt");
         let (read, _) = decode(&service(), future).unwrap();
         assert_eq!(read.records().len(), 1);
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_an_older_or_newer_format_is_refused_whatever_else_it_contains() {
+    fn a_file_of_another_format_or_version_is_refused() {
         let file = String::from_utf8(encode(&service(), &snapshot(), 9)).unwrap();
         for other in ["\"v\":0", "\"v\":2"] {
             let other = file.replacen("\"v\":1", other, 1);

@@ -1,4 +1,4 @@
-//! When a view begins and ends to retain instances.
+//! The beginning and end of the retention of instances by a view.
 
 use super::Watcher;
 use crate::view::report::{Refusal, Release};
@@ -6,7 +6,7 @@ use registry_core::Record;
 use tokio::time::Instant;
 
 impl Watcher {
-    /// Retains instances that the store no longer lists, and that nobody announced to go.
+    /// Retains instances that the store no longer lists although they were not withdrawn.
     pub(super) fn retain(&mut self, unannounced: Vec<Record>, before: usize, after: usize) {
         let count = unannounced.len();
         if count == 0 || !self.retention.is_on() {
@@ -15,7 +15,7 @@ impl Watcher {
         self.expire();
         self.retention.deleted(Instant::now(), unannounced, before, after);
         self.metrics.retained(count);
-        tracing::info!(service = %self.service, count, listed = after, "the store deleted instances that nobody withdrew: the view still shows them");
+        tracing::info!(service = %self.service, count, listed = after, "the store deleted instances that were not withdrawn: the view retains them");
     }
 
     pub(super) fn expire(&mut self) {

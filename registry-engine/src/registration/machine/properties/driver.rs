@@ -1,4 +1,4 @@
-//! What surrounds a machine in a property test.
+//! The driver of a machine in a property test.
 
 use super::super::*;
 use super::{Answer, Command, Step, TTL, holder};
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 /// The longest backoff of the default options.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// A task, a scheduler and a store around a machine, and what they know of it by its actions alone.
-#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
+/// A simulated task, scheduler and store around a machine. It derives the expected decisions from the actions alone.
+#[allow(clippy::struct_excessive_bools)] // they are independent of each other
 pub(super) struct Driver {
     machine: RegistrationMachine,
     claim: Claim,
@@ -18,18 +18,18 @@ pub(super) struct Driver {
     /// Callers whose command the machine has not taken yet.
     queued: Vec<u32>,
     stop_is_queued: bool,
-    /// Callers that wait for the outcome of what the machine has taken.
+    /// Callers whose command the machine has taken, and that wait for its outcome.
     waiting: Vec<u32>,
     last_caller: u32,
     replies: BTreeMap<u32, u32>,
-    /// The answer that all waiting callers are to get now.
+    /// The answer that all waiting callers must get now.
     expected_reply: Option<Answer>,
-    /// When the last acknowledged request was sent, and the granted ttl, unless the store reported a loss.
+    /// The sending time and the granted ttl of the last acknowledged request, unless the store reported a loss.
     acknowledged: Option<(Instant, Duration)>,
     update_is_pending: bool,
     is_superseded: bool,
     may_exist: bool,
-    /// Whether the holder is to be read before anything is written.
+    /// Whether the holder must be read before anything is written.
     must_read: bool,
     /// The holder that was read, until a claim is acknowledged or superseded.
     read: Option<Holder>,
@@ -68,7 +68,7 @@ impl Driver {
         Action::Wait { until: self.now }
     }
 
-    /// Performs `action` as `step` says, reports how it ended, and returns the next action.
+    /// Performs `action` as described by `step`, reports its end, and returns the next action.
     pub(super) fn perform(&mut self, action: &Action, step: &Step) -> Action {
         match *action {
             Action::WaitForRelease { until, .. } if step.renewals == 1 && !self.has_command() => {
@@ -83,7 +83,7 @@ impl Driver {
                 self.take_command_or_wait(until, step)
             }
             Action::ReadHolder { .. } | Action::Register { is_update: false, .. }
-                if self.misses_turn(None, step) =>
+                if self.misses_permit(None, step) =>
             {
                 self.handle(Event::Unsent, step)
             }
@@ -110,7 +110,7 @@ impl Driver {
                 self.handle(Event::Registered { sent, instance, answer }, step)
             }
             Action::Renew { expiry, .. } => {
-                if self.misses_turn(Some(expiry), step) {
+                if self.misses_permit(Some(expiry), step) {
                     return self.handle(Event::Unsent, step);
                 }
                 let (sent, ttl) = (self.now, self.acknowledged.unwrap().1);
@@ -135,7 +135,7 @@ impl Driver {
                 assert_eq!(matches!(action, Action::End(_)), is_last);
                 action
             }
-            Action::End(_) => unreachable!("nothing follows the end"),
+            Action::End(_) => unreachable!("no action follows the end"),
         }
     }
 
@@ -162,8 +162,8 @@ impl Driver {
             if is_first {
                 match action {
                     Action::Deregister { .. } => assert!(self.may_exist, "nothing to withdraw"),
-                    Action::End(Ok(())) => assert!(!self.may_exist, "it may stay registered"),
-                    _ => panic!("a stop comes to nothing: {action:?}"),
+                    Action::End(Ok(())) => assert!(!self.may_exist, "the record may remain"),
+                    _ => panic!("the stop has no effect: {action:?}"),
                 }
             }
             return action;
@@ -186,8 +186,8 @@ impl Driver {
         action
     }
 
-    /// Waits for a turn. Returns whether there is a command before it comes, or the lease expires.
-    fn misses_turn(&mut self, expiry: Option<Instant>, step: &Step) -> bool {
+    /// Waits for a permit. Returns whether a command comes first, or the lease expires.
+    fn misses_permit(&mut self, expiry: Option<Instant>, step: &Step) -> bool {
         let Some(waits) = step.waits else { return false };
         self.now += waits;
         if step.command.is_some() {
@@ -197,7 +197,7 @@ impl Driver {
         expiry.is_some_and(|expiry| expiry <= self.now)
     }
 
-    /// Waits for the answer of a request. Meanwhile the machine starts no other.
+    /// Waits for the answer to a request. The machine must start no other request meanwhile.
     fn answer(&mut self, limit: Duration, step: &Step) -> Answer {
         self.enqueue(step.command);
         self.now += step.takes.min(limit) + step.paused;
@@ -224,7 +224,7 @@ impl Driver {
                 self.acknowledged = Some((sent, TTL * factor));
                 (self.may_exist, self.update_is_pending) = (true, false);
                 self.read = None;
-                // A grant that came a ttl too late may be over: the callers wait for the next.
+                // A grant that came a ttl late may have expired: the callers wait for the next one.
                 if self.shows_active || self.remaining().is_some() {
                     self.expected_reply = Some(answer);
                 }
@@ -241,7 +241,7 @@ impl Driver {
         }
     }
 
-    /// Renews as the scheduler does, until it stops or there is a command.
+    /// Simulates the scheduler until it stops or there is a command.
     fn schedule(&mut self, mut times: RenewalTimes, step: &Step) -> Event {
         let ttl = self.acknowledged.unwrap().1;
         for _ in 0..step.renewals {
@@ -270,14 +270,14 @@ impl Driver {
         Event::Unscheduled { times, stop: reason }
     }
 
-    /// Feeds an event that the machine has to ignore.
+    /// Sends an event that the machine must ignore.
     fn ignored(&mut self, event: Event, step: &Step) {
         let moment = Moment { now: self.now, random: step.random, retrying: 0 };
         let (effects, action) = self.machine.handle(event, moment);
         assert!(effects.is_empty() && waits_until(&action).is_some(), "{action:?}");
     }
 
-    /// Feeds an event, and checks what the machine decides.
+    /// Sends an event, and checks the decision of the machine.
     fn handle(&mut self, event: Event, step: &Step) -> Action {
         let moment = Moment { now: self.now, random: step.random, retrying: 0 };
         let (effects, action) = self.machine.handle(event, moment);
@@ -285,19 +285,22 @@ impl Driver {
             match effect {
                 Effect::SetStatus(status) => {
                     self.shows_active = status.is_active();
-                    assert!(!self.shows_active || self.remaining().is_some(), "it has expired");
+                    assert!(
+                        !self.shows_active || self.remaining().is_some(),
+                        "active after the expiry"
+                    );
                 }
                 Effect::Reply(outcome) => self.reply(outcome),
                 Effect::Revert { .. } | Effect::CountRepeated | Effect::Warn(..) => {}
             }
         }
-        assert_eq!(self.expected_reply, None, "callers wait although the store has answered");
+        assert_eq!(self.expected_reply, None, "no reply although the store has answered");
         self.check(&action);
         action
     }
 
     fn reply(&mut self, outcome: Result<()>) {
-        let answer = self.expected_reply.take().expect("the store has answered nothing");
+        let answer = self.expected_reply.take().expect("a reply without an answer of the store");
         let kind = |outcome: Result<()>| outcome.map_err(|error| error.kind());
         assert_eq!(kind(outcome), kind(answer.result().map(drop)));
         for caller in self.waiting.drain(..) {
@@ -305,7 +308,7 @@ impl Driver {
         }
     }
 
-    /// How long the last acknowledged request keeps the instance listed at least.
+    /// Returns how long the last acknowledged request keeps the instance listed at least.
     fn remaining(&self) -> Option<Duration> {
         let (sent, ttl) = self.acknowledged?;
         Some((sent + ttl).saturating_duration_since(self.now)).filter(|left| !left.is_zero())
@@ -315,11 +318,7 @@ impl Driver {
         let remaining = self.remaining();
         let is_waiting_for_now = waits_until(action).is_some_and(|until| until <= self.now);
         if self.stopped.is_none() && !is_waiting_for_now {
-            assert_eq!(
-                self.shows_active,
-                remaining.is_some(),
-                "the status is not true: {action:?}"
-            );
+            assert_eq!(self.shows_active, remaining.is_some(), "the status is wrong: {action:?}");
         }
         match action {
             Action::WaitForRelease { .. } => {
@@ -338,32 +337,37 @@ impl Driver {
                 assert!(is_early, "no request is due before the lease expires");
             }
             Action::ReadHolder { limit } => {
-                assert!(self.must_read, "a holder is read once, by the start");
+                assert!(self.must_read, "the holder is read a second time");
                 assert!(*limit <= self.options.timeout && self.stopped.is_none());
             }
             Action::Register { claim, limit, .. } => {
-                assert!(!self.must_read, "something is written before the holder is read");
+                assert!(!self.must_read, "a write before the holder was read");
                 let takeover = self.read.map_or(Takeover::No, Takeover::From);
                 assert_eq!(*claim, self.claim.with_takeover(takeover));
-                assert!(*limit <= remaining.unwrap_or(self.options.timeout), "the status is late");
+                assert!(
+                    *limit <= remaining.unwrap_or(self.options.timeout),
+                    "the timeout exceeds the lease"
+                );
                 assert!(self.stopped.is_none(), "a stopped registration registers");
             }
             Action::Renew { .. } | Action::Schedule { .. } => {
                 assert!(remaining.is_some(), "a lease that is presumed expired is renewed");
                 assert!(self.stopped.is_none(), "a stopped registration renews");
                 let is_scheduled = matches!(action, Action::Schedule { .. });
-                assert!(!is_scheduled || !self.update_is_pending, "an update is forgotten");
+                assert!(!is_scheduled || !self.update_is_pending, "an update is lost");
             }
-            Action::Deregister { .. } => assert!(self.stopped.is_some(), "it gives up"),
+            Action::Deregister { .. } => {
+                assert!(self.stopped.is_some(), "withdrawn without a stop")
+            }
             Action::End(outcome) => {
-                let stopped = self.stopped.expect("it gives up");
+                let stopped = self.stopped.expect("ended without a stop");
                 let timed_out = matches!(outcome, Err(error) if error.is_retryable());
                 assert!(!timed_out || stopped + self.options.stop_timeout <= self.now);
             }
         }
     }
 
-    /// Returns how often each caller got a reply. The task drops the replies that are left when it ends.
+    /// Returns the number of replies to each caller. The task drops the remaining replies when it ends.
     pub(super) fn into_replies(mut self) -> Vec<u32> {
         for caller in self.waiting.into_iter().chain(self.queued) {
             *self.replies.entry(caller).or_default() += 1;
