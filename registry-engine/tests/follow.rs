@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Returns the first `count` events, in short form.
+/// Returns the first `count` events as short texts.
 async fn events(registry: &MemRegistry, after: Option<Cursor>, count: usize) -> Vec<String> {
     let backoff = Backoff::default();
     let options = FollowOptions::default()

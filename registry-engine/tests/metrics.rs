@@ -1,4 +1,4 @@
-//! The metrics, and that their table in the documentation is complete.
+//! Tests of the metrics, and of the completeness of their documented table.
 
 #![allow(clippy::unwrap_used, clippy::float_cmp)] // gauges of counts are exact
 
@@ -28,7 +28,7 @@ impl Metrics {
         Self { snapshotter: recorder.snapshotter(), levels: Mutex::default() }
     }
 
-    /// Returns what was counted since the last call, and the levels: the recorder forgets what it returns.
+    /// Returns the counts since the last call and the current gauges. The recorder clears what it returns.
     fn all(&self) -> BTreeMap<String, DebugValue> {
         let mut levels = self.levels.lock().unwrap();
         let metrics =
@@ -71,14 +71,14 @@ fn node(id: &str, weight: u32) -> Instance {
     Instance::from_parts("a".parse().unwrap(), id.parse().unwrap(), address).with_weight(weight)
 }
 
-/// Waits until the state is as asked.
+/// Waits until the view satisfies `is`.
 async fn until(view: &mut View, is: impl Fn(&View) -> bool) {
     let seen = async {
         while !is(view) {
             view.changed().await.unwrap();
         }
     };
-    timeout(TTL * 10, seen).await.expect("the view does not come to it");
+    timeout(TTL * 10, seen).await.expect("the view did not reach the state");
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,7 +86,7 @@ async fn exactly_the_documented_metrics_are_recorded() {
     let recorder = DebuggingRecorder::new();
     let metrics = Metrics::new(&recorder);
     let _installed = ::metrics::set_default_local_recorder(&recorder);
-    registry_engine::metrics::describe(); // another test may have been the first in this process
+    registry_engine::metrics::describe(); // another test of this process may have described them to its own recorder
 
     let store = MemRegistry::new();
     let flaky = FaultyRegistry::new(store.clone());
@@ -99,12 +99,13 @@ async fn exactly_the_documented_metrics_are_recorded() {
     until(&mut view, |view| view.state().instances().len() == 2).await;
     sleep(TTL).await;
 
-    // One is cut off for longer than its ttl, while the store forgets that the other left.
+    // The first registration is disconnected for longer than its ttl. The second is withdrawn, and a compaction removes
+    // that from the history.
     flaky.inject(Fault::Outage);
     two.stop().await.unwrap();
     sleep(TTL * 2).await;
     let now = metrics.all();
-    assert_eq!(level(&now, "registry_registrations_active{service=a}"), 0.0, "up and down");
+    assert_eq!(level(&now, "registry_registrations_active{service=a}"), 0.0, "both have ended");
     assert!(count(&now, "registry_renewals_total{service=a}") >= 4);
     assert!(count(&now, "registry_renewals_failed_total{reason=unavailable,service=a}") >= 1);
     assert!(count(&now, "registry_view_disruptions_total{reason=unavailable,service=a}") >= 2);
@@ -124,15 +125,15 @@ async fn exactly_the_documented_metrics_are_recorded() {
     assert_eq!(level(&now, "registry_registrations_active{service=a}"), 1.0);
     assert_eq!(count(&now, "registry_view_resyncs_total{reason=compacted,service=a}"), 1);
     assert_eq!(level(&now, "registry_view_stale{service=a}"), 0.0);
-    assert_eq!(level(&now, "registry_view_retained{service=a}"), 1.0, "two, for a while");
-    // The other one too, if the view was back before its registration.
+    assert_eq!(level(&now, "registry_view_retained{service=a}"), 1.0, "the second one");
+    // The first one was retained too if the view recovered before its registration.
     assert!((1..=2).contains(&count(&now, "registry_view_retained_total{service=a}")));
     sleep(TTL * 6).await;
     let now = metrics.all();
     assert_eq!(level(&now, "registry_view_retained{service=a}"), 0.0);
     assert_eq!(count(&now, "registry_view_released_total{reason=expired,service=a}"), 1);
 
-    // A subscriber that does not read gets the state.
+    // A subscriber that lags receives the state.
     let mut slow = view.updates();
     assert!(slow.next().await.is_some_and(|update| matches!(update, Update::Reset(_))));
     for weight in 0..2_000 {
@@ -154,7 +155,7 @@ async fn exactly_the_documented_metrics_are_recorded() {
     let undescribed: Vec<_> = undescribed.map(|(key, ..)| key.key().name().to_owned()).collect();
     assert!(undescribed.is_empty(), "{undescribed:?}");
 
-    // The gauges are sums: what another view showed is taken off again.
+    // The gauges are sums: dropping another view subtracts its contribution.
     let other = Discovery::new(Arc::new(store), DiscoveryOptions::default());
     let second = other.view(&"a".parse().unwrap());
     timeout(TTL, second.ready(TTL)).await.unwrap().unwrap();
@@ -218,11 +219,11 @@ impl Recorder for Broken {
     }
 }
 
-/// The renewals of all registrations ended, in silence, when the counter of one panicked.
+/// When the counter of one registration panicked, the renewals of all registrations ended silently.
 #[tokio::test(start_paused = true)]
-async fn a_recorder_that_panics_costs_its_metrics_only() {
+async fn a_recorder_that_panics_loses_only_its_metrics() {
     let _installed = ::metrics::set_default_local_recorder(&Broken);
-    std::panic::set_hook(Box::new(|_| {})); // it would be told thousands of times
+    std::panic::set_hook(Box::new(|_| {})); // the default hook would print thousands of panics
     let link = FaultyRegistry::new(MemRegistry::new());
     let registry: Arc<dyn Registry> = Arc::new(link.clone());
     let mut registrations = Vec::new();

@@ -1,4 +1,4 @@
-//! Schedules that break go-zero's discovery must not break this engine.
+//! Schedules that break go-zero's discovery: they must not break this engine.
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
@@ -19,7 +19,7 @@ async fn three(world: &World) -> Vec<Registration> {
     registrations
 }
 
-/// The store is down for `outage`, and then what `heal` makes of it: there are never less than 3.
+/// Asserts that a view always shows three instances during and after an outage that ends with `heal`.
 async fn assert_never_less_than_three(outage: Duration, heal: impl FnOnce(&World)) {
     let world = World::new();
     let registrations = three(&world).await;
@@ -44,7 +44,7 @@ async fn assert_never_less_than_three(outage: Duration, heal: impl FnOnce(&World
 #[tokio::test(start_paused = true)]
 async fn an_outage_without_data_loss_never_empties_a_view() {
     for outage in [5, 15, 25, 120] {
-        // The server was down, and its leases start anew with it.
+        // The server restarts, and its leases start again with their whole ttl.
         assert_never_less_than_three(secs(outage), |world| {
             world.link.inject(Fault::Rollback);
             assert_eq!(world.link.hits().rollbacks, 1);
@@ -57,7 +57,7 @@ async fn an_outage_without_data_loss_never_empties_a_view() {
 async fn a_link_outage_in_which_all_leases_expire_never_empties_a_view() {
     for outage in [5, 15, 25, 120] {
         assert_never_less_than_three(secs(outage), |_| {}).await;
-        // The same, with the deletions out of reach.
+        // The same if a compaction removes the deletions from the history.
         assert_never_less_than_three(secs(outage), |world| {
             world.link.inject(Fault::Compaction);
         })
@@ -66,7 +66,7 @@ async fn a_link_outage_in_which_all_leases_expire_never_empties_a_view() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_of_half_a_ttl_loses_no_lease_whatever_the_backoff() {
+async fn an_outage_of_half_a_ttl_loses_no_lease_with_the_default_backoff() {
     let world = World::new();
     let mut registrations = Vec::new();
     for n in 0..300 {
@@ -77,8 +77,8 @@ async fn an_outage_of_half_a_ttl_loses_no_lease_whatever_the_backoff() {
     pass(TTL / 2).await;
     world.link.heal();
     pass(2 * TTL).await;
-    // The store is back for a second at least before the first lease is over.
-    assert_eq!(world.spy.claims().len() - 300, 0, "so many of 300 lapsed with the store there");
+    // The store answers again at least a second before the first lease expires.
+    assert_eq!(world.spy.claims().len() - 300, 0, "leases expired although the store answered");
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,7 +90,7 @@ async fn wiped_data_never_empties_a_view() {
     for _ in 0..3 {
         world.link.inject(Fault::Outage);
         pass(secs(15)).await;
-        world.link.inject(Fault::Rollback); // no checkpoint: to nothing
+        world.link.inject(Fault::Rollback); // without a checkpoint: to an empty store
         world.link.heal();
         pass(3 * TTL).await;
         assert_eq!(world.stored_ids().await, "a b c");
@@ -124,7 +124,7 @@ async fn disconnects_with_compactions_leave_one_record_and_none_after_stop() {
     });
     let mut leases: Vec<_> = leases.collect();
     leases.dedup();
-    assert_eq!(leases.len(), 1, "one lease for ever");
+    assert_eq!(leases.len(), 1, "the lease id changed");
     within(registration.stop()).await.unwrap();
     assert_eq!(world.stored_ids().await, "");
     pass(10 * TTL).await;
@@ -132,9 +132,9 @@ async fn disconnects_with_compactions_leave_one_record_and_none_after_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_is_given_up_before_the_lease_expires() {
-    // New connections work: only what is under way is never answered. (That a silent watch is
-    // noticed is for the stores, which see the connection: `registry-etcd` and `registry-redis`.)
+async fn an_unanswered_renewal_is_abandoned_before_the_lease_expires() {
+    // New connections work, but requests in flight are never answered. Silent watches are tested with the stores, which see
+    // the connection (`registry-etcd` and `registry-redis`).
     let world = World::new();
     let registration = world.start(node("a")).await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -151,7 +151,7 @@ async fn a_silent_connection_is_given_up_before_the_lease_expires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_any_silence_a_registration_is_back_within_ttl_and_timeout() {
+async fn after_any_silence_a_registration_returns_within_backoff_and_timeout() {
     for silence in [secs(8), secs(90), secs(3600)] {
         let world = World::new();
         let registration = world.start(node("a")).await;
@@ -159,7 +159,7 @@ async fn after_any_silence_a_registration_is_back_within_ttl_and_timeout() {
         world.link.inject(Fault::Silence);
         pass(silence).await;
         let lapsed = matches!(registration.status(), RegistrationStatus::Retrying { .. });
-        assert_eq!(lapsed, silence > TTL, "it knows");
+        assert_eq!(lapsed, silence > TTL, "the status is wrong");
         world.link.heal();
         let healed = Instant::now();
         until_active(&registration).await;
@@ -171,7 +171,7 @@ async fn after_any_silence_a_registration_is_back_within_ttl_and_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unanswered_load_or_watch_is_an_error_of_the_views_status() {
+async fn an_unanswered_load_or_watch_is_reported_in_the_status_of_the_view() {
     for watch in [false, true] {
         let world = World::new();
         world.put("a").await;
@@ -230,7 +230,7 @@ async fn an_instance_that_moved_while_no_watch_was_open_is_replaced_in_one_step(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_view_closed_right_after_it_opened_can_be_opened_again() {
+async fn a_view_closed_right_after_its_opening_can_be_opened_again() {
     let world = World::new();
     let names: Vec<ServiceName> = (0..200).map(|n| format!("s{n}").parse().unwrap()).collect();
     for name in &names {
@@ -283,12 +283,12 @@ fn eight_concurrent_first_views_share_one_watch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_in_trouble_delays_no_other() {
+async fn a_failing_service_delays_no_other() {
     let world = World::new();
     world.put("a").await;
     let discovery = world.discovery(DiscoveryOptions::default());
     let bad: ServiceName = "bad".parse().unwrap();
-    // Watches break all the time, and neither a load nor another watch is ever answered in time.
+    // Watches end all the time, and no load and no watch is answered in time.
     let mut n = 0;
     world.spy.twist(move |_| {
         n += 1;
@@ -311,7 +311,7 @@ async fn a_service_in_trouble_delays_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_watch_error_a_view_resumes_and_shows_no_dead_instance() {
+async fn a_view_resumes_after_a_watch_error_and_shows_no_deleted_instance() {
     let world = World::new();
     world.put("a").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -337,7 +337,7 @@ async fn after_a_watch_error_a_view_resumes_and_shows_no_dead_instance() {
 
 // Without a snapshot file; `snapshot_file.rs` has the same schedule with one.
 #[tokio::test(start_paused = true)]
-async fn a_process_starts_while_the_store_is_away() {
+async fn a_process_can_start_during_an_outage() {
     let world = World::new();
     world.link.inject(Fault::Outage);
     let registration = world.try_start(node("a"), in_background()).await.unwrap();

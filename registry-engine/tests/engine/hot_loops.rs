@@ -1,4 +1,4 @@
-//! A store that fails all the time is asked now and then, not all the time.
+//! Tests for hot loops: a store that always fails must be called with backoff.
 
 use crate::support::*;
 use registry_core::ErrorKind;
@@ -6,7 +6,7 @@ use registry_engine::{DiscoveryOptions, RegistrationStatus};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// All kinds of failure that a store may answer with.
+/// The kinds of errors that a store may return.
 const KINDS: [ErrorKind; 7] = [
     ErrorKind::Unavailable,
     ErrorKind::Denied,
@@ -19,12 +19,13 @@ const KINDS: [ErrorKind; 7] = [
 
 const LONG: Duration = Duration::from_secs(600);
 
-/// Opens a view, lets a long time pass, and counts the calls: a load, a watch, or both a round.
+/// Opens a view and asserts that the rate of its calls is bounded over a long time.
 async fn assert_bounded(world: &World, kind: ErrorKind, what: &str) {
     let view = world.discovery(DiscoveryOptions::default()).view(&service());
     pass(LONG).await;
     let times: Vec<Instant> = world.spy.calls().iter().map(|(at, _)| *at).collect();
-    // One round every 2.5 s on average, and never more than 5 s apart; in an outage every 333 ms.
+    // A round is a load, a watch, or both. There is one every 2.5 s on average and every 5 s at least; if the store is
+    // `Unavailable`, every 333 ms on average.
     let expected = if kind == ErrorKind::Unavailable { 1_200..3_000 } else { 120..800 };
     assert!(expected.contains(&times.len()), "{what}: {}", times.len());
     let burst = times.windows(40).map(|burst| burst[39] - burst[0]).min().unwrap();
@@ -36,7 +37,7 @@ async fn assert_bounded(world: &World, kind: ErrorKind, what: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_always_fails_is_retried_in_bounds() {
+async fn a_load_that_always_fails_is_retried_with_backoff() {
     for kind in KINDS {
         let world = World::new();
         world.put("a").await;
@@ -46,7 +47,7 @@ async fn a_load_that_always_fails_is_retried_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_never_opens_is_retried_in_bounds() {
+async fn a_watch_that_never_opens_is_retried_with_backoff() {
     for kind in KINDS {
         let world = World::new();
         world.put("a").await;
@@ -56,7 +57,7 @@ async fn a_watch_that_never_opens_is_retried_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_opens_and_ends_at_once_is_reopened_in_bounds() {
+async fn a_watch_that_opens_and_ends_at_once_is_reopened_with_backoff() {
     for kind in KINDS {
         let world = World::new();
         world.put("a").await;
@@ -68,7 +69,7 @@ async fn a_watch_that_opens_and_ends_at_once_is_reopened_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_register_that_always_fails_is_retried_in_bounds() {
+async fn a_register_that_always_fails_is_retried_with_backoff() {
     for kind in KINDS {
         let world = World::new();
         world
@@ -87,7 +88,7 @@ async fn a_register_that_always_fails_is_retried_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_always_fails_is_retried_in_bounds() {
+async fn a_renewal_that_always_fails_is_retried_with_backoff() {
     for kind in KINDS {
         let world = World::new();
         let _registration = world.start(node("a")).await;
@@ -96,7 +97,7 @@ async fn a_renewal_that_always_fails_is_retried_in_bounds() {
             .twist(move |call| matches!(call, Call::KeepAlive(_)).then_some(Twist::Refuse(kind)));
         pass(LONG).await;
         let calls = world.spy.calls().len();
-        // Each time it is lost it can be registered anew, and is renewed a third of a ttl later.
+        // After each loss the registration succeeds, and is renewed a third of a ttl later.
         assert!((60..2_000).contains(&calls), "{kind}: {calls}");
         world.spy.untwist();
         pass(TTL).await;
@@ -105,8 +106,8 @@ async fn a_renewal_that_always_fails_is_retried_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_yields_a_batch_and_is_compacted_is_reloaded_in_bounds() {
-    // go-zero #3364: progress alone must not make a round free.
+async fn a_watch_that_yields_progress_and_is_compacted_is_reloaded_with_backoff() {
+    // go-zero #3364: progress alone must not reset the backoff.
     let world = World::new();
     world.put("a").await;
     world.spy.twist(|call| {
@@ -122,7 +123,7 @@ async fn a_watch_that_yields_a_batch_and_is_compacted_is_reloaded_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_withdrawal_that_always_fails_is_retried_in_bounds() {
+async fn a_withdrawal_that_always_fails_is_retried_with_backoff() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.spy.twist(|call| {

@@ -1,4 +1,4 @@
-//! A newer incarnation starts while the link of an older one is slow or loses replies.
+//! Tests with a newer incarnation that starts while the link of an older one is slow or loses replies.
 
 use crate::support::*;
 use futures_util::stream::BoxStream;
@@ -15,7 +15,7 @@ fn incarnation(weight: u32) -> Instance {
     node("a").with_weight(weight)
 }
 
-/// Two clients of one store, and the changes of the service, as the first client sees them.
+/// Two clients of one store, and the updates of the service.
 struct Incarnations {
     older: World,
     newer: World,
@@ -29,11 +29,11 @@ impl Incarnations {
         let newer = World::over(older.store.clone());
         let view = World::over(older.store.clone()).view(no_retention()).await;
         let mut updates = changes(&view);
-        within(updates.next()).await.unwrap(); // the state at the beginning
+        within(updates.next()).await.unwrap(); // the initial state
         Self { older, newer, _view: view, updates }
     }
 
-    /// Starts the older one in the background, and the newer one so much later.
+    /// Starts the older incarnation in the background, and the newer one after `later`.
     async fn start(&self, later: Duration) -> [Registration; 2] {
         let older = self.older.try_start(incarnation(OLDER), in_background()).await.unwrap();
         pass(later).await;
@@ -41,13 +41,13 @@ impl Incarnations {
         [older, newer]
     }
 
-    /// The weights of the instance as it changed, without repetition.
+    /// Returns the weights of the instance in the order of its changes, without consecutive repetitions.
     fn holders(&mut self) -> Vec<u32> {
         let mut holders = Vec::new();
         while let Some(Some(update)) = self.updates.next().now_or_never() {
             let Update::Batch(batch) = update else { continue };
             for change in &batch.changes {
-                let Change::Put(record) = change else { panic!("it was deleted: {change:?}") };
+                let Change::Put(record) = change else { panic!("a deletion: {change:?}") };
                 holders.push(record.instance().weight());
             }
         }
@@ -60,10 +60,10 @@ fn weight(registration: &Registration) -> u32 {
     registration.instance().weight()
 }
 
-/// The store applied the claim of the older one, and its reply was late. The newer one took over. The older one repeated
-/// its claim, took the refusal for the first answer of its start, and took over from the newer one.
+/// The store applied the claim of the older incarnation, but the reply was late, and the newer one took over. The older one
+/// repeated its claim, mistook the refusal for the first answer of its start, and took over from the newer one.
 #[tokio::test(start_paused = true)]
-async fn a_start_whose_reply_is_late_yields_to_a_newer_incarnation() {
+async fn a_start_with_a_late_reply_yields_to_a_newer_incarnation() {
     for late in [millis(2_600), secs(4), secs(60)] {
         let mut both = Incarnations::new().await;
         let is_register = |call: &Call| matches!(call, Call::Register(..));
@@ -76,16 +76,16 @@ async fn a_start_whose_reply_is_late_yields_to_a_newer_incarnation() {
         assert!(matches!(older.status(), RegistrationStatus::Superseded), "late by {late:?}");
         assert!(newer.status().is_active(), "late by {late:?}");
         assert_eq!(both.newer.stored().await, [incarnation(NEWER)]);
-        // The older one is back once the newer one is withdrawn.
+        // The older incarnation registers again once the newer one is withdrawn.
         within(newer.stop()).await.unwrap();
         pass(2 * TTL).await;
         assert_eq!(both.newer.stored().await, [incarnation(OLDER)]);
     }
 }
 
-/// A start that is not told who holds the id claims nothing. Once it is told, it is the newer one.
+/// A start sends no claim before it has read the holder. Its claim after the read makes it the newest incarnation.
 #[tokio::test(start_paused = true)]
-async fn while_replies_are_late_the_id_changes_hands_once_at_most() {
+async fn while_replies_are_late_the_holder_of_the_id_changes_at_most_once() {
     let late = [100, 1_000, 2_000, 2_600, 4_000, 60_000].map(millis);
     for (late, later) in late.into_iter().flat_map(|late| [0, 1, 3, 7].map(|n| (late, secs(n)))) {
         let mut both = Incarnations::new().await;
@@ -112,14 +112,14 @@ async fn while_replies_are_late_the_id_changes_hands_once_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_whose_first_requests_are_lost_takes_over_from_a_dead_process() {
+async fn a_start_whose_first_requests_are_lost_takes_over_from_a_crashed_process() {
     let world = World::new();
     world.put_as(&incarnation(OLDER)).await;
     world.link.inject(Fault::Outage);
     let registration = world.try_start(incarnation(NEWER), in_background()).await.unwrap();
     pass(secs(3)).await;
-    assert!(world.spy.claims().is_empty(), "nothing is claimed before the holder is read");
-    // The read is answered, and the claim does not reach the store.
+    assert!(world.spy.claims().is_empty(), "a claim before the holder was read");
+    // The read is answered, but the claim does not reach the store.
     let is_register = |call: &Call| matches!(call, Call::Register(..));
     let refusal = Twist::Refuse(registry_core::ErrorKind::Unavailable);
     world.spy.twist(move |call| is_register(call).then_some(refusal));

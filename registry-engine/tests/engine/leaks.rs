@@ -1,4 +1,4 @@
-//! Views opened and closed in any order, from any thread: nothing stays behind.
+//! Tests for leaks: views and registrations that are opened and closed in any order, from any thread.
 
 use crate::support::*;
 use fastrand::Rng;
@@ -16,20 +16,20 @@ fn name(n: usize) -> ServiceName {
     format!("service-{n}").parse().unwrap()
 }
 
-/// What may hold a view open.
+/// A handle that keeps a view open.
 enum Held {
     View(View),
     Updates(Updates),
     Reader(Reader),
 }
 
-/// Opens and closes `times` handles in random order, and closes all in the end.
+/// Opens and closes `times` handles in random order, and closes all at the end.
 async fn churn(discovery: Discovery, seed: u64, times: usize) {
     let (mut rng, mut held) = (Rng::with_seed(seed), Vec::new());
     for _ in 0..times {
         let view = discovery.view(&name(rng.usize(..SERVICES)));
         match rng.u8(0..8) {
-            0..3 => drop(view), // right after it was opened
+            0..3 => drop(view), // right after its opening
             3 => held.push(Held::View(view)),
             4 => held.extend([Held::View(view.clone()), Held::View(view)]),
             5 => held.push(Held::Updates(view.updates())),
@@ -52,10 +52,10 @@ async fn churn(discovery: Discovery, seed: u64, times: usize) {
     }
 }
 
-/// Waits until as many tasks live as before, and no watch is open.
-async fn assert_nothing_stays(world: &World, tasks: usize) {
+/// Waits until no watch is open and at most `tasks` tasks are alive.
+async fn assert_nothing_leaks(world: &World, tasks: usize) {
     let alive = || Handle::current().metrics().num_alive_tasks();
-    // A deadline of turns, since a clock that is paused stands still while there are any.
+    // The deadline counts yields, since a paused clock does not advance while a task is ready.
     for _ in 0..5_000_000 {
         if world.spy.open() == 0 && alive() <= tasks {
             return;
@@ -88,25 +88,25 @@ async fn ten_thousand(threads: u64) {
         for churn in churns {
             within(churn).await.unwrap();
         }
-        assert_nothing_stays(&world, tasks).await;
+        assert_nothing_leaks(&world, tasks).await;
         assert_every_view_shows_its_instance(&discovery).await;
-        assert_nothing_stays(&world, tasks).await;
+        assert_nothing_leaks(&world, tasks).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_views_leave_nothing_behind_on_one_thread() {
+async fn ten_thousand_views_leak_nothing_on_one_thread() {
     ten_thousand(8).await;
 }
 
 #[test]
-fn ten_thousand_views_leave_nothing_behind_on_four_threads() {
+fn ten_thousand_views_leak_nothing_on_four_threads() {
     let runtime = Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
     runtime.block_on(ten_thousand(8));
 }
 
 #[tokio::test(start_paused = true)]
-async fn views_closed_in_an_outage_leave_nothing_behind() {
+async fn views_closed_during_an_outage_leak_nothing() {
     for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
         let world = World::new();
         let discovery = world.discovery(DiscoveryOptions::default());
@@ -116,7 +116,7 @@ async fn views_closed_in_an_outage_leave_nothing_behind() {
         world.link.inject(fault);
         pass(secs(1)).await;
         drop(views);
-        let views = open(); // in the outage itself
+        let views = open(); // during the outage
         pass(secs(12)).await;
         drop(views);
         pass(millis(1)).await;
@@ -126,7 +126,7 @@ async fn views_closed_in_an_outage_leave_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_registrations_leave_nothing_behind_however_they_end() {
+async fn a_thousand_registrations_leak_nothing_however_they_end() {
     let world = World::new();
     let mut rng = Rng::with_seed(7);
     for n in 0..1_000 {

@@ -1,4 +1,4 @@
-//! What is logged on this thread.
+//! A recorder of the warnings on this thread.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The warnings of a test, which has one thread.
+/// Records the warnings of a single-threaded test.
 pub(crate) struct Logs {
     warnings: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
@@ -20,7 +20,7 @@ impl Logs {
         Self { warnings, _guard: guard }
     }
 
-    /// The messages of all warnings, sorted.
+    /// Returns the messages of all warnings, sorted.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.lock().unwrap().clone();
         warnings.sort();

@@ -1,4 +1,4 @@
-//! The engine over the memory store: days of outages in milliseconds of a paused clock.
+//! Tests of the engine over the memory store, on a paused clock, so that long outages take milliseconds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,6 +6,7 @@ mod go_zero;
 mod hot_loops;
 mod incarnations;
 mod leaks;
+mod limiter;
 mod logs;
 mod monitor;
 mod own_record;
@@ -24,6 +25,5 @@ mod starting;
 mod stopping;
 mod subscribers;
 mod support;
-mod turns;
 mod updating;
 mod view;

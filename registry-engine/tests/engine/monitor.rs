@@ -1,4 +1,4 @@
-//! An eye on a view that misses nothing.
+//! A monitor that records every state of a view.
 
 use crate::support::ids;
 use registry_engine::{ServiceState, View};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use tokio::time::Instant;
 
-/// Sees every state that a view publishes, at the very moment: it looks from within the waker.
-pub(crate) struct Monitor(Arc<Eye>);
+/// Records every state that a view publishes. It reads the state inside the waker, so it misses none.
+pub(crate) struct Monitor(Arc<Recorder>);
 
-struct Eye {
+struct Recorder {
     seen: Mutex<Vec<(Instant, ServiceState)>>,
     next: Mutex<Option<NextChange>>,
 }
@@ -19,39 +19,39 @@ type NextChange = Pin<Box<dyn Future<Output = View> + Send>>;
 
 impl Monitor {
     pub(crate) fn of(view: &View) -> Self {
-        let eye = Arc::new(Eye { seen: Mutex::default(), next: Mutex::default() });
-        eye.see(view);
-        *eye.next.lock().unwrap() = Some(next_change(view.clone()));
-        eye.clone().wake();
-        Self(eye)
+        let recorder = Arc::new(Recorder { seen: Mutex::default(), next: Mutex::default() });
+        recorder.record(view);
+        *recorder.next.lock().unwrap() = Some(next_change(view.clone()));
+        recorder.clone().wake();
+        Self(recorder)
     }
 
-    /// The states so far, that at the start first.
+    /// Returns the states so far, beginning with that at the start.
     pub(crate) fn seen(&self) -> Vec<(Instant, ServiceState)> {
         self.0.seen.lock().unwrap().clone()
     }
 
-    /// The ids of each state, without repetition.
+    /// Returns the ids of each state, without consecutive repetitions.
     pub(crate) fn shown(&self) -> Vec<String> {
         let mut shown: Vec<_> = self.seen().iter().map(|(_, p)| ids(p.instances())).collect();
         shown.dedup();
         shown
     }
 
-    /// The smallest number of instances ever shown.
+    /// Returns the smallest number of instances of any state.
     pub(crate) fn least(&self) -> usize {
         self.seen().iter().map(|(_, state)| state.instances().len()).min().unwrap()
     }
 }
 
-impl Eye {
-    fn see(&self, view: &View) {
+impl Recorder {
+    fn record(&self, view: &View) {
         let seen = (Instant::now(), view.state().clone());
         self.seen.lock().unwrap().push(seen);
     }
 }
 
-impl Wake for Eye {
+impl Wake for Recorder {
     fn wake(self: Arc<Self>) {
         let waker = Waker::from(self.clone());
         let mut next = self.next.lock().unwrap();
@@ -59,7 +59,7 @@ impl Wake for Eye {
             let Poll::Ready(view) = change.as_mut().poll(&mut Context::from_waker(&waker)) else {
                 return;
             };
-            self.see(&view);
+            self.record(&view);
             *next = Some(next_change(view));
         }
     }
@@ -68,7 +68,7 @@ impl Wake for Eye {
 impl Drop for Monitor {
     fn drop(&mut self) {
         let next = self.0.next.lock().unwrap().take();
-        drop(next); // it holds the view, and through its waker the eye
+        drop(next); // breaks a cycle: it owns the view, which owns the recorder as a waker
     }
 }
 

@@ -1,4 +1,4 @@
-//! Registrations that watch their own records.
+//! Tests of own-record watches.
 
 use crate::support::*;
 use registry_core::{CallOptions, ErrorKind, Holder, Presence, Registry};
@@ -6,7 +6,7 @@ use registry_engine::{Registration, RegistrationStatus};
 use registry_mem::Fault;
 use tokio::time::Instant;
 
-/// Up to 8 registrations of a service watch by themselves. The others share one watch.
+/// Up to 8 registrations of a service have a watch of their own. The others share one watch.
 const COUNTS: [usize; 4] = [1, 8, 9, 100];
 
 async fn start_many(world: &World, count: usize) -> Vec<Registration> {
@@ -23,7 +23,7 @@ fn claims(world: &World) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_that_somebody_deletes_are_back_at_once() {
+async fn deleted_records_are_registered_again_at_once() {
     for count in COUNTS {
         let world = World::new();
         let registrations = start_many(&world, count).await;
@@ -37,23 +37,23 @@ async fn records_that_somebody_deletes_are_back_at_once() {
             assert!(registrations.iter().all(|one| one.status().is_active()));
             pass(2 * TTL).await;
         }
-        assert_eq!(claims(&world), 3 * count, "an undisturbed record is not registered again");
+        assert_eq!(claims(&world), 3 * count, "a record was registered again without a loss");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_records_that_are_deleted_together_are_back_within_a_second() {
+async fn a_thousand_records_deleted_at_once_are_registered_again_within_a_second() {
     let world = World::new();
     let _registrations = start_many(&world, 1_000).await;
     world.store.evict(&service());
     pass(TICK).await;
-    assert!(world.stored().await.len() >= 100, "the first hundred do not wait");
+    assert!(world.stored().await.len() >= 100, "the first hundred waited");
     pass(secs(1)).await;
     assert_eq!(world.stored().await.len(), 1_000);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_is_deleted_again_and_again_is_registered_less_and_less_often() {
+async fn a_record_that_is_deleted_repeatedly_is_registered_with_backoff() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     pass(TICK).await;
@@ -62,15 +62,15 @@ async fn a_record_that_is_deleted_again_and_again_is_registered_less_and_less_of
         world.store.evict(&service());
         pass(TICK).await;
     }
-    // At 5 s at most, and half of that on average.
+    // The delay is at most 5 s, and half of that on average.
     assert!((12..60).contains(&claims(&world)), "{}", claims(&world));
     pass(MAX_BACKOFF).await;
-    assert_eq!(world.stored_ids().await, "a", "it does not give up");
+    assert_eq!(world.stored_ids().await, "a", "not registered again");
     assert!(registration.status().is_active());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_displaced_registration_is_back_as_soon_as_its_successor_is_gone() {
+async fn a_displaced_registration_registers_as_soon_as_its_successor_is_gone() {
     for count in COUNTS {
         let world = World::new();
         let registrations = start_many(&world, count).await;
@@ -88,7 +88,7 @@ async fn a_displaced_registration_is_back_as_soon_as_its_successor_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_of_the_successor_does_not_make_the_displaced_registration_ask() {
+async fn an_update_of_the_successor_causes_no_request_of_the_displaced_registration() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     pass(TICK).await;
@@ -106,7 +106,7 @@ async fn an_update_of_the_successor_does_not_make_the_displaced_registration_ask
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_offers_or_permits_only_one_kind_of_watch_serves_all_registrations() {
+async fn one_kind_of_watch_suffices_for_all_registrations() {
     for (refused, kind) in [
         (Watching::Record, ErrorKind::Unsupported),
         (Watching::Record, ErrorKind::Denied),
@@ -122,7 +122,7 @@ async fn a_store_that_offers_or_permits_only_one_kind_of_watch_serves_all_regist
                 is_refused.then_some(Twist::Refuse(kind))
             });
             let _registrations = start_many(&world, count).await;
-            pass(secs(1)).await; // a refusal counts once it was repeated
+            pass(secs(1)).await; // only repeated refusals count
             world.store.evict(&service());
             pass(TICK).await;
             assert_eq!(world.stored().await.len(), count, "{refused:?} {kind}");
@@ -137,7 +137,7 @@ enum Watching {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_any_watch_renewals_find_the_loss() {
+async fn without_any_watch_renewals_detect_the_loss() {
     let world = World::new();
     world.spy.twist(|call| {
         let is_watch = matches!(call, Call::WatchRecord | Call::Load | Call::Watch(_));
@@ -152,11 +152,11 @@ async fn without_any_watch_renewals_find_the_loss() {
         .iter()
         .filter(|(_, call)| matches!(call, Call::WatchRecord | Call::Load | Call::Watch(_)))
         .count();
-    assert!(watches <= 40, "a refused watch is asked for again only after a loss: {watches}");
+    assert!(watches <= 40, "refused watches are retried too often: {watches}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_is_deleted_while_the_watch_is_cut_is_back_once_it_reopens() {
+async fn a_record_deleted_while_the_watch_is_cut_is_registered_again_once_the_watch_reopens() {
     for (count, compacted) in [(1, false), (1, true), (20, false), (20, true)] {
         let world = World::new();
         let registrations = start_many(&world, count).await;
@@ -195,7 +195,7 @@ async fn many_registrations_of_a_service_share_one_watch_and_close_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_leaves_the_presence_check_out_only_while_the_watch_is_live() {
+async fn a_renewal_skips_the_presence_check_only_while_the_watch_is_live() {
     for count in [1, 9] {
         let world = World::new();
         let registrations = start_many(&world, count).await;
@@ -219,15 +219,15 @@ async fn a_renewal_leaves_the_presence_check_out_only_while_the_watch_is_live() 
         pass(secs(1)).await;
         let (_, before) = proven(&world);
         pass(TTL).await;
-        assert_eq!(proven(&world).1, before, "it is live again");
+        assert_eq!(proven(&world).1, before, "presence checks although the watch is live");
         assert_eq!(claims(&world), count);
         drop(registrations);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_garbled_record_holds_the_id_and_makes_no_loop_of_requests() {
-    // The watch says that the id is free, and the store that it is held.
+async fn an_undecodable_record_that_holds_the_id_causes_no_loop_of_requests() {
+    // The watch reports that the id is vacant, but the store reports that it is held.
     for count in [1, 9] {
         let world = World::new();
         let _registrations = start_many(&world, count).await;
@@ -243,9 +243,9 @@ async fn a_garbled_record_holds_the_id_and_makes_no_loop_of_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_slow_is_asked_for_no_more_watches_than_it_opens_in_time() {
-    // Each answer takes 3 of the 5 seconds that a request has. If all were asked for at once, so slow a store would answer
-    // none of them in time, and would be asked again and again.
+async fn no_more_watches_are_opened_at_once_than_a_slow_store_opens_in_time() {
+    // Each answer takes 3 s of the timeout of 5 s. If all requests were in flight at once, such a slow store would answer none
+    // of them in time, and all would be repeated.
     let world = World::new();
     let asked = || {
         let calls = world.spy.calls();
@@ -265,6 +265,6 @@ async fn a_store_that_is_slow_is_asked_for_no_more_watches_than_it_opens_in_time
     }
     assert_eq!(counts, [250, 500, 600]);
     pass(TTL).await;
-    assert_eq!(asked(), 600, "none was given up");
+    assert_eq!(asked(), 600, "no request timed out");
     assert!(registrations.iter().all(|one| one.status().is_active()));
 }

@@ -1,4 +1,4 @@
-//! Schedules that break other service registries must not break this engine.
+//! Schedules that break other service registries: they must not break this engine.
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
@@ -40,7 +40,7 @@ async fn a_registration_survives_twelve_restarts_of_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revoked_lease_is_registered_again_and_not_renewed_for_ever() {
+async fn a_revoked_lease_is_registered_again_instead_of_renewed() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::LeaseLost);
@@ -49,12 +49,12 @@ async fn a_revoked_lease_is_registered_again_and_not_renewed_for_ever() {
     assert!(registration.status().is_active());
     pass(TTL.mul_f64(1.1 / 3.0)).await;
     let (renewals, claims) = (world.spy.renewals().len(), world.spy.claims().len());
-    // The first early one of the new lease, and perhaps the next.
+    // The early first renewal of the new lease, and perhaps the next one.
     assert!((1..=2).contains(&renewals) && claims == 2, "{renewals} {claims}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registration_lives_after_five_ttls_in_which_its_owner_does_nothing() {
+async fn a_registration_outlives_five_ttls_without_any_call() {
     let world = World::new();
     let _registration = world.start(node("a")).await;
     for _ in 0..50 {
@@ -64,7 +64,7 @@ async fn a_registration_lives_after_five_ttls_in_which_its_owner_does_nothing() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_is_an_event() {
+async fn a_withdrawal_is_an_update() {
     let world = World::new();
     let lease = world.put("a").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -78,8 +78,8 @@ async fn a_removal_is_an_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_of_changes_loses_none() {
-    // 1,000 is more than a view takes in at once.
+async fn no_change_of_a_burst_is_lost() {
+    // 1,000 is more than a view handles in one burst.
     for size in [100, 1_000] {
         let world = World::new();
         let view = world.view(DiscoveryOptions::default()).await;
@@ -110,7 +110,7 @@ async fn a_burst_of_changes_loses_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_removals_of_one_revision_arrive_together() {
+async fn all_deletions_of_one_revision_arrive_in_one_batch() {
     let world = World::new();
     for id in ["a", "b", "c"] {
         world.put(id).await;
@@ -126,7 +126,7 @@ async fn all_removals_of_one_revision_arrive_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expiry_is_an_event_on_time_and_in_order() {
+async fn expiries_arrive_on_time_and_in_order() {
     let world = World::new();
     let view = world.view(no_retention()).await;
     let start = Instant::now();
@@ -164,7 +164,7 @@ async fn a_slow_consumer_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compaction_under_a_view_that_cannot_read_ends_nothing() {
+async fn a_view_recovers_from_compactions_during_outages() {
     let world = World::new();
     world.put("a").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -183,7 +183,7 @@ async fn a_compaction_under_a_view_that_cannot_read_ends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_deleted_instance_returns_after_a_reconnect() {
+async fn no_deleted_instance_reappears_after_a_reconnect() {
     let world = World::new();
     let gone = world.put("a").await;
     world.put("b").await;
@@ -200,8 +200,8 @@ async fn no_deleted_instance_returns_after_a_reconnect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_registered_between_the_load_and_the_watch_is_seen() {
-    let world = World::new(); // nor is a watch before the first instance an error
+async fn an_instance_registered_between_load_and_watch_is_shown() {
+    let world = World::new(); // empty: a watch before the first instance is no error
     let (store, mut done) = (world.store.clone(), false);
     world.spy.twist(move |call| {
         if matches!(call, Call::Watch(_)) && !done {
@@ -220,7 +220,7 @@ async fn an_instance_registered_between_the_load_and_the_watch_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crashed_member_expires_although_another_renews() {
+async fn a_crashed_instance_expires_although_another_renews() {
     let world = World::new();
     let crashed = World::over(world.store.clone());
     let _alive = world.start(node("a")).await;
@@ -232,7 +232,7 @@ async fn a_crashed_member_expires_although_another_renews() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_flush_all_return_and_after_a_withdrawal_no_task_is_busy() {
+async fn all_records_return_after_a_flush_and_no_task_remains_after_the_stop() {
     let world = World::new();
     let registrations = [world.start(node("a")).await, world.start(node("b")).await];
     world.link.inject(Fault::Rollback); // FLUSHALL
@@ -257,7 +257,7 @@ async fn changes_are_delivered_in_order() {
             [Change::Put(record)] => record.instance().weight(),
             other => panic!("{other:?}"),
         },
-        other => panic!("it kept up: {other:?}"),
+        other => panic!("the subscriber kept up, and received: {other:?}"),
     });
     let weights = tokio::spawn(weights.collect::<Vec<u32>>());
     tokio::task::yield_now().await;
@@ -275,7 +275,7 @@ async fn changes_are_delivered_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_withdrawal_of_the_last_instance_is_seen_at_once_and_a_mass_expiry_is_not() {
+async fn the_last_instance_is_removed_at_once_if_withdrawn_and_retained_if_expired() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -300,7 +300,7 @@ async fn the_withdrawal_of_the_last_instance_is_seen_at_once_and_a_mass_expiry_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_of_an_instance_known_at_the_start_reaches_every_view() {
+async fn an_update_of_an_instance_from_the_first_load_reaches_every_view() {
     let world = World::new();
     let options = RegistrationOptions::default();
     let registration = world.try_start(node("a"), options).await.unwrap();
@@ -315,7 +315,7 @@ async fn an_update_of_an_instance_known_at_the_start_reaches_every_view() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retention_has_a_limit_and_is_visible() {
+async fn retained_instances_are_marked_and_removed_after_two_ttls() {
     let world = World::new();
     for id in ["a", "b", "c"] {
         world.put(id).await;

@@ -1,4 +1,4 @@
-//! Schedules that break a sentence of `docs/engine.md`.
+//! Regression tests: schedules that once broke a statement of `docs/engine.md`.
 
 use crate::support::*;
 use futures_util::StreamExt;
@@ -34,9 +34,9 @@ fn record_watches(world: &World) -> usize {
     world.spy.calls().iter().filter(|(_, call)| matches!(call, Call::WatchRecord)).count()
 }
 
-/// "No handle is broken for good: they retry with their backoff, and continue once the error is corrected."
+/// Own-record watches that were refused once were never opened again.
 #[tokio::test(start_paused = true)]
-async fn own_records_are_watched_again_once_a_refusal_of_watches_is_corrected() {
+async fn own_record_watches_reopen_once_a_refusal_is_corrected() {
     for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
         for count in [1, 20] {
             let world = World::new();
@@ -53,9 +53,9 @@ async fn own_records_are_watched_again_once_a_refusal_of_watches_is_corrected() 
     }
 }
 
-/// "100,000 registrations do not open 100,000 watches on one service."
+/// After a single refusal of the shared watch, each registration of the service opened a watch of its own.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_for_a_moment_does_not_open_a_watch_for_each_registration() {
+async fn a_short_refusal_does_not_open_a_watch_for_each_registration() {
     // `Invalid`: the cursor is of another cluster, as after a restore from a backup of etcd.
     for kind in [ErrorKind::Invalid, ErrorKind::Denied] {
         let world = World::new();
@@ -71,18 +71,17 @@ async fn a_refusal_for_a_moment_does_not_open_a_watch_for_each_registration() {
         let found = (world.spy.open(), record_watches(&world));
         assert!(
             found.0 == 1 && found.1 <= 16,
-            "{kind}: watches of the service, of records: {found:?}"
+            "{kind}: (service watches, record watches): {found:?}"
         );
     }
 }
 
-/// A registration registers again as soon as the store reports a change that it did not make.
+/// If the store reported a deletion while a renewal was in flight, the report was lost.
 #[tokio::test(start_paused = true)]
-async fn a_deletion_that_the_store_reports_during_a_renewal_is_not_forgotten() {
+async fn a_deletion_that_is_reported_during_a_renewal_is_handled() {
     for count in [1, 9] {
         let world = World::new();
-        // The streams of renewals are held up, from the first one on: the first of all is given up after the last of all
-        // is sent. All other requests are answered.
+        // No renewal is answered, so all of them are in flight at the deletion. All other requests are answered.
         world.spy.twist(|call| matches!(call, Call::KeepAlive(_)).then_some(Twist::Hang));
         let registrations = start_many(&world, count, &RegistrationOptions::default()).await;
         let last = registrations.last().unwrap();
@@ -94,15 +93,15 @@ async fn a_deletion_that_the_store_reports_during_a_renewal_is_not_forgotten() {
         while world.stored().await.len() < count {
             pass(TICK).await;
         }
-        // The renewal in flight is given up after a third of the ttl at most.
+        // A renewal in flight times out after at most a third of the ttl.
         let (took, renewals) = (start.elapsed(), world.spy.renewals().len());
         assert!(took < TTL / 3 + millis(100), "{count}: {took:?}, {renewals} renewals: {last:?}");
     }
 }
 
-/// "Once the store answers on new connections, every living owner is registered within the return bound."
+/// After a rollback to an empty store, registrations returned only at their next renewal.
 #[tokio::test(start_paused = true)]
-async fn records_that_a_rollback_removes_are_back_within_the_return_bound() {
+async fn records_removed_by_a_rollback_are_registered_again_within_the_return_bound() {
     let options = RegistrationOptions::default().with_ttl(secs(60));
     for count in [1, 20] {
         let world = World::new();
@@ -113,9 +112,9 @@ async fn records_that_a_rollback_removes_are_back_within_the_return_bound() {
     }
 }
 
-/// The same for a failover to a replica that lags, which loses the last records.
+/// The same after a failover to a lagging replica, which loses the latest records.
 #[tokio::test(start_paused = true)]
-async fn records_that_a_failover_loses_are_back_within_the_return_bound() {
+async fn records_lost_by_a_failover_are_registered_again_within_the_return_bound() {
     let options = RegistrationOptions::default().with_ttl(secs(60));
     for (kept, lost) in [(0, 8), (8, 12)] {
         let world = World::new();
@@ -133,13 +132,13 @@ async fn records_that_a_failover_loses_are_back_within_the_return_bound() {
     }
 }
 
-/// What the watch of the service said before a rollback says nothing about the records after it.
+/// Reports of the shared watch from before a rollback must not be applied to the records after it.
 #[tokio::test(start_paused = true)]
-async fn a_load_that_hangs_after_a_rollback_makes_no_registration_register_again_and_again() {
+async fn a_load_that_hangs_after_a_rollback_causes_no_repeated_registrations() {
     let options = RegistrationOptions::default().with_ttl(secs(2));
     let world = World::new();
     let registrations = start_many(&world, 20, &options).await;
-    // As after some life of the store.
+    // Raises the revision, as in a store with some history.
     for n in 0..100 {
         let lease = world.put(&format!("other-{n}")).await;
         within(world.store.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
@@ -156,12 +155,16 @@ async fn a_load_that_hangs_after_a_rollback_makes_no_registration_register_again
         retrying += registrations.iter().filter(|one| !one.status().is_active()).count();
     }
     let claims = world.spy.claims().len() - claims;
-    assert_eq!((missing, retrying, claims), (0, 0, 0), "states without, states retrying, claims");
+    assert_eq!(
+        (missing, retrying, claims),
+        (0, 0, 0),
+        "missing records, retrying statuses, claims"
+    );
 }
 
-/// A view holds doubtful instances for 30 s. It drops living ones if their owners take longer.
+/// A view retains doubtful instances for 30 s, so it removes live ones if their owners take longer to register again.
 #[tokio::test(start_paused = true)]
-async fn many_records_of_a_process_that_are_deleted_together_are_back_before_a_view_drops_them() {
+async fn many_records_deleted_at_once_are_registered_again_before_a_view_removes_them() {
     let count = 40_000;
     let world = World::new();
     let mut registrations = Vec::new();
@@ -176,9 +179,9 @@ async fn many_records_of_a_process_that_are_deleted_together_are_back_before_a_v
     assert_eq!(world.stored().await.len(), count);
 }
 
-/// A record that is deleted again and again is registered less and less often, whatever the ttl.
+/// At a short ttl the backoff after repeated losses did not grow.
 #[tokio::test(start_paused = true)]
-async fn a_record_that_is_deleted_again_and_again_is_registered_less_often_at_a_short_ttl() {
+async fn a_record_that_is_deleted_repeatedly_is_registered_with_backoff_even_at_a_short_ttl() {
     let options = RegistrationOptions::default().with_ttl(secs(1));
     let world = World::new();
     let _registrations = start_many(&world, 1, &options).await;
@@ -191,9 +194,9 @@ async fn a_record_that_is_deleted_again_and_again_is_registered_less_often_at_a_
     assert!((12..60).contains(&claims), "{claims}");
 }
 
-/// "asks once per ttl, without takeover": also if the record that holds the id cannot be decoded.
+/// A registration that was superseded by an undecodable record sent requests in a loop.
 #[tokio::test(start_paused = true)]
-async fn a_superseded_registration_asks_once_per_ttl_whatever_holds_the_id() {
+async fn a_superseded_registration_tries_again_once_per_ttl_whatever_holds_the_id() {
     let world = World::new();
     let _registrations = start_many(&world, 1, &RegistrationOptions::default()).await;
     let holder = Holder::new(None, None);
@@ -207,9 +210,9 @@ async fn a_superseded_registration_asks_once_per_ttl_whatever_holds_the_id() {
     assert!(claims <= 24, "{claims} claims and {loads} loads of the service in 20 ttls");
 }
 
-/// A registry that starts while its store refuses the credentials, for 5 s.
+/// Registrations that started while the store refused the credentials never shared a watch.
 #[tokio::test(start_paused = true)]
-async fn registrations_share_a_watch_though_they_started_with_a_refusal() {
+async fn registrations_that_started_with_a_refusal_share_a_watch_later() {
     let world = World::new();
     world.spy.twist(|_| Some(Twist::Refuse(ErrorKind::Denied)));
     let mut registrations = Vec::new();
@@ -220,15 +223,15 @@ async fn registrations_share_a_watch_though_they_started_with_a_refusal() {
     world.spy.untwist();
     pass(secs(60)).await;
     assert!(registrations.iter().all(|one| one.status().is_active()));
-    // Some have a watch each until the store is asked again, and no longer.
+    // Some registrations have a watch of their own until the next disruption.
     let before = record_watches(&world);
     world.link.inject(Fault::Cut);
     pass(secs(10)).await;
     let found = (world.spy.open(), record_watches(&world) - before);
-    assert!(found.0 == 1 && found.1 <= 8, "watches of the service, of records: {found:?}");
+    assert!(found.0 == 1 && found.1 <= 8, "(service watches, record watches): {found:?}");
 }
 
-/// A store whose records state no lease and no revision, which the contract permits.
+/// A store whose records have no lease and no revision, which the contract permits.
 #[derive(Debug)]
 struct Bare(Spy);
 
@@ -278,9 +281,9 @@ impl Registry for Bare {
     }
 }
 
-/// Nothing says whose such a record is, so renewals have to check it.
+/// Such a record does not show which lease it belongs to, so renewals must make the presence check.
 #[tokio::test(start_paused = true)]
-async fn a_record_without_a_lease_and_a_revision_proves_nothing() {
+async fn a_record_without_lease_and_revision_does_not_replace_the_presence_check() {
     let world = World::new();
     let spy = Arc::new(Bare(Spy::new(world.link.clone())));
     let mut registrations = Vec::new();

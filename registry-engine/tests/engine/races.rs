@@ -1,4 +1,4 @@
-//! What only threads that meet at the wrong moment can break.
+//! Tests for race conditions between threads.
 
 use crate::support::*;
 use fastrand::Rng;
@@ -13,7 +13,7 @@ fn four_threads() -> Runtime {
     Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap()
 }
 
-/// Makes a change, and returns at some moment while it is on its way to those who look.
+/// Makes a change, and returns at a random time while it is being delivered.
 fn change(world: &World, rng: &mut Rng, claim: &registry_core::Claim, n: u32) {
     let change = world
         .store
@@ -32,7 +32,7 @@ fn a_waiter_misses_no_concurrent_change() {
         let mut view = world.view(DiscoveryOptions::default()).await;
         for n in 0..25_000 {
             change(&world, &mut rng, &claim, n);
-            // There is one change in each round: a wake that is missed is a hang.
+            // There is one change in each round, so a missed wakeup hangs.
             timeout(secs(10), view.changed()).await.expect("a wake was missed").unwrap();
             assert_eq!(view.state().records()[0].instance().weight(), n);
         }
@@ -58,7 +58,7 @@ fn at(view: &View) -> *const ServiceState {
 }
 
 #[test]
-fn closing_a_view_keeps_the_one_that_was_opened_meanwhile() {
+fn closing_a_view_keeps_a_view_that_was_opened_at_the_same_time() {
     four_threads().block_on(async {
         let world = World::new();
         let discovery = world.discovery(DiscoveryOptions::default());
@@ -66,7 +66,7 @@ fn closing_a_view_keeps_the_one_that_was_opened_meanwhile() {
             let discovery = discovery.clone();
             tokio::spawn(async move {
                 for n in 0..30_000 {
-                    // Others close and open the same all the time. These two are one.
+                    // Other threads close and open the same view all the time, but these two handles must share one watch.
                     let (one, two) = (discovery.view(&service()), discovery.view(&service()));
                     let (first, other, again) = (at(&one), at(&two), at(&one));
                     assert!(first != again || first == other, "two watches in round {n}");

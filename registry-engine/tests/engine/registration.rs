@@ -1,4 +1,4 @@
-//! A registration lives on: renewals, outages, lost leases, and those who want the same id.
+//! Tests of running registrations: renewals, outages, lost leases, and competing registrations of one id.
 
 use crate::support::*;
 use futures_util::StreamExt;
@@ -8,7 +8,7 @@ use registry_mem::{Fault, MemRegistry};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a third of the ttl may be with its jitter of a tenth.
+/// Returns whether `gap` is a third of the ttl, with a jitter of a tenth.
 fn is_a_third(gap: Duration) -> bool {
     (TTL.mul_f64(0.9 / 3.0)..=TTL.mul_f64(1.1 / 3.0) + TICK).contains(&gap)
 }
@@ -18,13 +18,13 @@ fn gaps(times: &[Instant]) -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_renewed_every_third_of_the_ttl_give_or_take_a_tenth() {
+async fn a_lease_is_renewed_every_third_of_the_ttl_plus_or_minus_a_tenth() {
     let world = World::new();
     let start = Instant::now();
     let registration = world.start(node("a")).await;
     pass(secs(100)).await;
     let renewals = world.spy.renewals();
-    assert!(renewals[0] - start <= TTL / 3 + TICK, "the first one comes early, not late");
+    assert!(renewals[0] - start <= TTL / 3 + TICK, "the first renewal is late");
     assert!(gaps(&renewals).into_iter().all(is_a_third), "{:?}", gaps(&renewals));
     assert!((26..=35).contains(&renewals.len()), "{}", renewals.len());
     assert_eq!(world.spy.claims().len(), 1);
@@ -32,7 +32,7 @@ async fn a_lease_is_renewed_every_third_of_the_ttl_give_or_take_a_tenth() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lease_id_stays_over_all_re_registrations_and_none_takes_over() {
+async fn re_registrations_keep_the_lease_id_and_never_take_over() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     for lost in 1..=3 {
@@ -59,7 +59,7 @@ async fn a_lost_lease_is_registered_again_at_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_extends_the_lease_from_when_the_renewal_was_sent() {
+async fn a_late_answer_extends_the_lease_from_the_time_the_renewal_was_sent() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let mut renewals = 0;
@@ -99,7 +99,7 @@ async fn an_unanswered_renewal_is_sent_again_before_the_lease_expires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_presumed_expired_is_registered_and_not_renewed() {
+async fn a_lease_that_is_presumed_expired_is_registered_instead_of_renewed() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     pass(TTL).await;
@@ -121,12 +121,12 @@ async fn a_lease_presumed_expired_is_registered_and_not_renewed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_shorter_than_the_ttl_is_no_loss() {
+async fn an_outage_shorter_than_the_ttl_loses_no_lease() {
     let world = World::new();
     let registration = world.try_start(node("a"), eager()).await.unwrap();
     pass(TTL).await;
     world.link.inject(Fault::Outage);
-    // The last renewal is 3.7 s old at most, and the next try comes a second later at most.
+    // The last renewal is at most 3.7 s old, and the next attempt follows within a second.
     pass(TTL / 2).await;
     world.link.heal();
     for _ in 0..100 {
@@ -156,7 +156,7 @@ async fn the_backoff_grows_to_its_maximum_and_resets_after_each_success() {
         let longest = RETURN_BOUND / 5;
         assert!(gaps.iter().all(|gap| *gap <= longest + TICK), "{gaps:?}");
         assert!(gaps.iter().any(|gap| *gap > longest / 2), "{gaps:?}");
-        // One every 333 ms on average.
+        // On average one attempt every 333 ms.
         assert!((200..500).contains(&tries.len()), "{}", tries.len());
         world.link.heal();
         until_active(&registration).await;
@@ -172,7 +172,7 @@ async fn a_superseded_registration_retries_once_per_ttl_without_takeover() {
     until_status(&registration, |status| matches!(status, RegistrationStatus::Superseded)).await;
     let superseded = Instant::now();
     pass(10 * TTL).await;
-    assert_eq!(world.stored().await, [other], "nobody fights");
+    assert_eq!(world.stored().await, [other], "the other registration was displaced");
     assert!(matches!(registration.status(), RegistrationStatus::Superseded));
     let claims = world.spy.claims();
     assert!(claims.iter().all(|(_, claim)| claim.takeover() == Takeover::No));
@@ -181,17 +181,17 @@ async fn a_superseded_registration_retries_once_per_ttl_without_takeover() {
     let allowed = TTL.mul_f64(0.9)..=TTL.mul_f64(1.1) + TICK;
     assert!(gaps(&asked).iter().all(|gap| allowed.contains(gap)), "{:?}", gaps(&asked));
     assert!((9..=12).contains(&asked.len()), "{}", asked.len());
-    assert!(world.spy.renewals().iter().all(|at| *at <= superseded), "it holds nothing");
+    assert!(world.spy.renewals().iter().all(|at| *at <= superseded), "a renewal without a lease");
 
     world.store.deregister(&theirs, &CallOptions::DEFAULT).await.unwrap();
     let gone = Instant::now();
     until_active(&registration).await;
-    assert!(gone.elapsed() <= TICK, "it learns at once that the id is free");
+    assert!(gone.elapsed() <= TICK, "the release of the id was noticed late");
     assert_eq!(world.stored().await, [node("a")]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_registrations_of_one_id_do_not_fight() {
+async fn two_registrations_of_one_id_do_not_displace_each_other_repeatedly() {
     let world = World::new();
     let first = world.start(node("a")).await;
     let second = world.start(node("a").with_weight(7)).await;
@@ -201,7 +201,7 @@ async fn two_registrations_of_one_id_do_not_fight() {
     assert_eq!(world.stored().await, [second.instance()]);
     assert_eq!(world.spy.claims().iter().filter(|(_, claim)| takes_over(claim)).count(), 1);
 
-    // It holds after an outage too, in which both lapse.
+    // The same holds after an outage in which both leases expire.
     world.link.inject(Fault::Outage);
     pass(3 * TTL).await;
     world.link.heal();
@@ -212,7 +212,7 @@ async fn two_registrations_of_one_id_do_not_fight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_statuses_come_in_order_and_end_with_stopped() {
+async fn statuses_are_reported_in_order_and_end_with_stopped() {
     let world = World::new();
     world.link.inject(Fault::Outage);
     let registration = world.try_start(node("a"), in_background()).await.unwrap();
@@ -231,7 +231,7 @@ async fn the_statuses_come_in_order_and_end_with_stopped() {
     pass(2 * TTL).await;
     within(registration.stop()).await.unwrap();
     let mut reported = within(reported).await.unwrap();
-    reported.dedup(); // what went wrong may change
+    reported.dedup(); // the error in the status may change
     let expected = ["retrying", "active", "retrying", "active", "superseded", "active", "stopped"];
     assert_eq!(reported, expected);
 }
@@ -263,14 +263,14 @@ async fn a_hundred_registrations_that_start_together_do_not_renew_together() {
                 buckets[usize::try_from((at - window * 1_000) / 300).unwrap()] += 1;
             }
         }
-        // 9 on average.
+        // The average is 9.
         assert!(buckets.iter().all(|bucket| *bucket < 30), "{window}: {buckets:?}");
     }
-    assert_eq!(world.spy.claims().len(), 100, "none was lost meanwhile");
+    assert_eq!(world.spy.claims().len(), 100, "a lease was lost");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_registrations_return_from_an_outage_one_by_one() {
+async fn a_hundred_registrations_spread_their_requests_after_an_outage() {
     let world = World::new();
     let mut registrations = Vec::new();
     for n in 0..100 {
@@ -287,13 +287,13 @@ async fn a_hundred_registrations_return_from_an_outage_one_by_one() {
         buckets[usize::try_from((*at - healed).as_millis() / 67).unwrap()] += 1;
     }
     assert_eq!(buckets.iter().sum::<u32>(), 100, "one call each");
-    // Full jitter: 19 in the first tenth of the longest backoff, falling from there.
+    // With full jitter, 19 requests are in the first tenth of the longest backoff, and fewer in each later one.
     assert!(buckets.iter().all(|bucket| *bucket < 45), "{buckets:?}");
 }
 
-/// The ttl of a URL was ignored unless the options were made from that URL.
+/// The ttl of a URL was ignored unless the options were created from that URL.
 #[tokio::test(start_paused = true)]
-async fn options_that_state_no_ttl_use_that_of_the_registry() {
+async fn options_without_a_ttl_use_that_of_the_registry() {
     for (url, options, expected) in [
         ("mem://", None, TTL),
         ("mem://?ttl=5s", None, secs(5)),
@@ -307,7 +307,7 @@ async fn options_that_state_no_ttl_use_that_of_the_registry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_shortest_and_the_longest_ttl_are_kept() {
+async fn registrations_renew_at_the_minimum_and_the_maximum_ttl() {
     for ttl in [MIN_TTL, MAX_TTL] {
         let world = World::new();
         let options = RegistrationOptions::default().with_ttl(ttl);
@@ -324,13 +324,13 @@ async fn a_longer_granted_ttl_is_renewed_at_a_third_of_the_granted_ttl() {
     let world = World::new();
     world.spy.twist(|call| match call {
         Call::Register(..) => Some(Twist::Grant(6 * TTL)),
-        // The store itself grants less, and would report the record lost.
+        // The memory store itself grants a shorter ttl, so a watch would report the record as lost.
         Call::WatchRecord | Call::Load => Some(Twist::Refuse(ErrorKind::Denied)),
         _ => None,
     });
     let registration = world.start(node("a")).await;
     let claimed = Instant::now();
-    // The store is as good as away for the owner's ttl, but not for the one it granted.
+    // The outage is longer than the requested ttl but not longer than the granted one.
     world.link.inject(Fault::Outage);
     pass(secs(59)).await;
     assert!(registration.status().is_active());
@@ -345,7 +345,7 @@ fn takes_over(claim: &Claim) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_is_displayed_in_a_word_and_with_the_last_error() {
+async fn a_status_is_displayed_with_the_last_error() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let view = world.view(no_retention()).await;

@@ -1,4 +1,4 @@
-//! All that is well is renewed by one task: what goes wrong with one is no matter of the others.
+//! Tests of the renewal scheduler: one task renews all leases, and the failure of one affects no other.
 
 use crate::support::*;
 use registry_core::ErrorKind;
@@ -27,15 +27,15 @@ async fn an_unanswered_renewal_delays_no_other() {
     pass(TTL * 3).await;
     let lost: Vec<_> =
         world.spy.claims().into_iter().skip(100).map(|(_, claim)| claim.lease()).collect();
-    assert!(!lost.is_empty(), "the one that hangs is registered anew");
-    assert!(lost.iter().all(|lease| *lease == lost[0]), "and no other is");
+    assert!(!lost.is_empty(), "the one that hangs is registered again");
+    assert!(lost.iter().all(|lease| *lease == lost[0]), "another one was registered again");
     let others = registrations.iter().filter(|one| one.instance().id().as_str() != "042");
     assert_eq!(others.filter(|one| one.status().is_active()).count(), 99);
     assert!(world.stored().await.len() >= 99);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_on_one_lease_affects_no_other() {
+async fn a_panic_of_the_store_for_one_lease_affects_no_other() {
     let world = World::new();
     let _registrations = many(&world, 20).await;
     let mut panics = 0;
@@ -48,7 +48,7 @@ async fn a_store_that_panics_on_one_lease_affects_no_other() {
     });
     pass(TTL * 3).await;
     assert_eq!(world.stored().await.len(), 20);
-    assert_eq!(world.spy.claims().len(), 20, "all were renewed in time, that one too");
+    assert_eq!(world.spy.claims().len(), 20, "a lease was not renewed in time");
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,7 +60,7 @@ async fn many_leases_that_are_due_together_are_all_renewed() {
     world.link.heal();
     pass(TTL * 2).await;
     assert_eq!(world.stored().await.len(), 1_000);
-    assert_eq!(world.spy.claims().len(), 1_000, "within the ttl all were renewed again");
+    assert_eq!(world.spy.claims().len(), 1_000, "a lease was not renewed in time");
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +69,11 @@ async fn the_renewal_task_ends_with_the_last_registration_and_starts_with_the_ne
     for _ in 0..3 {
         let registration = world.start(node("a")).await;
         pass(TTL * 2).await;
-        assert_eq!(Handle::current().metrics().num_alive_tasks(), 2, "its own, and what renews");
+        assert_eq!(
+            Handle::current().metrics().num_alive_tasks(),
+            2,
+            "its own task and the scheduler"
+        );
         within(registration.stop()).await.unwrap();
         pass(millis(1)).await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
@@ -106,9 +110,9 @@ fn each_runtime_renews_its_own_leases_on_its_own_clock() {
     let second = two.block_on(other.start(node("b")));
     let before = other.spy.renewals().len(); // the first renewal may be due at once
     one.block_on(pass(TTL * 2));
-    assert!(world.spy.renewals().len() >= 5, "the other runtime stood still");
+    assert!(world.spy.renewals().len() >= 5, "the other runtime did not run");
     assert_eq!(other.spy.renewals().len(), before);
-    drop(one); // and what it renews goes with it
+    drop(one); // ends its scheduler too
     two.block_on(pass(TTL * 2));
     two.block_on(async {
         assert!(second.status().is_active());
@@ -120,7 +124,7 @@ fn each_runtime_renews_its_own_leases_on_its_own_clock() {
 
 /// A panic of `register`, `deregister`, `load` or `watch` ended the task of a registration or a view.
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_in_any_call_ends_only_that_call() {
+async fn a_panic_of_the_store_ends_only_that_call() {
     let world = World::new();
     let registrations = many(&world, 20).await;
     let view = world.view(no_retention()).await;
@@ -132,7 +136,7 @@ async fn a_store_that_panics_in_any_call_ends_only_that_call() {
     });
     pass(TTL * 5).await;
     within(registrations[7].update(|_| node("007").with_weight(7))).await.unwrap();
-    world.link.inject(Fault::Cut); // the view makes calls, too
+    world.link.inject(Fault::Cut); // so that the view makes calls too
     pass(TTL * 5).await;
     world.spy.untwist();
     until(&view, |state| state.instances().any(|node| node.weight() == 7)).await;

@@ -1,4 +1,4 @@
-//! Which deleted instances a view retains, for how long, and how it reports them.
+//! Tests of retention: which deleted instances a view retains, for how long, and how it reports them.
 
 use crate::support::*;
 use registry_core::{CallOptions, Claim, ErrorKind, InstanceStatus, Lease, Registry};
@@ -7,10 +7,10 @@ use registry_mem::Fault;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an instance of a ttl of 10 s is held whose deletion nobody announced: a third of its ttl and 1 s.
+/// The regular hold time for a ttl of 10 s: a third of the ttl, plus 1 s.
 const HOLD_TIME: Duration = Duration::from_millis(4_333);
 
-/// How long it is held if its deletion is doubtful.
+/// The full hold time, for doubtful deletions.
 const FULL_HOLD_TIME: Duration = Duration::from_secs(30);
 
 /// Registers instances that outlive the test.
@@ -20,7 +20,7 @@ async fn put_all(world: &World, ids: &str) {
     }
 }
 
-/// Registers instances with a ttl of 10 s, which are deleted before it has passed.
+/// Registers instances with a ttl of 10 s. The test deletes them before they expire.
 async fn put_victims(world: &World, ids: &str) -> Vec<Lease> {
     let mut leases = Vec::new();
     for id in ids.split(' ') {
@@ -31,7 +31,7 @@ async fn put_victims(world: &World, ids: &str) -> Vec<Lease> {
     leases
 }
 
-/// A cut of more than a third of the ttl, which is over before anything else happens.
+/// Causes a disruption of more than a third of the ttl, and waits until it is over.
 async fn trouble(world: &World, view: &View) {
     world.link.inject(Fault::Outage);
     until(view, |state| !state.status().is_live()).await;
@@ -45,7 +45,7 @@ async fn withdraw(world: &World, lease: &Lease) {
     within(world.store.deregister(lease, &CallOptions::DEFAULT)).await.unwrap();
 }
 
-/// Deletes an instance without its owner.
+/// Deletes an instance without withdrawing it.
 fn revoke(world: &World, lease: &Lease) {
     world.store.revoke(lease.id());
 }
@@ -58,7 +58,7 @@ async fn until_none_is_retained(view: &View) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_announced_deletion_applies_at_once() {
+async fn a_withdrawn_instance_is_removed_at_once() {
     let world = World::new();
     let view = world.view(DiscoveryOptions::default()).await;
     trouble(&world, &view).await;
@@ -73,7 +73,7 @@ async fn an_announced_deletion_applies_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_drained_before_its_deletion_is_not_retained() {
+async fn a_draining_instance_is_not_retained_after_its_deletion() {
     let world = World::new();
     put_all(&world, "a b c").await;
     let lease = world.put_as(&node("d").with_status(InstanceStatus::Draining)).await;
@@ -85,7 +85,7 @@ async fn an_instance_that_drained_before_its_deletion_is_not_retained() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unannounced_deletion_is_shown_and_marked_until_its_owner_could_have_returned() {
+async fn an_instance_deleted_without_withdrawal_is_retained_for_the_hold_time() {
     let world = World::new();
     put_all(&world, "b c d").await;
     let leases = put_victims(&world, "a").await;
@@ -96,12 +96,12 @@ async fn an_unannounced_deletion_is_shown_and_marked_until_its_owner_could_have_
     let state = view.state();
     assert_eq!((shown(&view), retained(&view)), ("a b c d".into(), "a".into()));
     assert_eq!(ids(view.store_snapshot().unwrap().instances()), "b c d");
-    assert_eq!(ids(state.available()), "b c d", "most are listed: the retained one is not called");
+    assert_eq!(ids(state.available()), "b c d", "the retained one is a standby");
     assert!(view.status().is_live());
     let held = until_none_is_retained(&view).await;
     assert!((HOLD_TIME..=HOLD_TIME + TICK).contains(&held), "{held:?}");
     assert_eq!(monitor.shown(), ["a b c d", "b c d"]);
-    assert_eq!(world.spy.loads(), 1, "nothing is loaded for it");
+    assert_eq!(world.spy.loads(), 1, "retention needs no load");
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +121,7 @@ async fn the_hold_time_follows_the_ttl_of_the_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mass_deletion_on_a_healthy_watch_is_held_for_the_full_time() {
+async fn a_mass_deletion_on_a_healthy_watch_is_retained_for_the_full_hold_time() {
     let world = World::new();
     put_all(&world, "d").await;
     let leases = put_victims(&world, "a b c").await;
@@ -131,7 +131,11 @@ async fn a_mass_deletion_on_a_healthy_watch_is_held_for_the_full_time() {
         revoke(&world, lease);
     }
     until(&view, |state| state.retained().len() == 3).await;
-    assert_eq!(ids(view.state().available()), "a b c d", "one alone must not take all calls");
+    assert_eq!(
+        ids(view.state().available()),
+        "a b c d",
+        "the only listed instance must not receive all calls"
+    );
     let held = until_none_is_retained(&view).await;
     assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&held), "{held:?}");
     assert_eq!(monitor.shown(), ["a b c d", "d"]);
@@ -151,7 +155,7 @@ async fn a_refused_connection_ends_the_retention_of_that_incarnation_only() {
     world.store.evict(&service());
     until(&view, |state| state.retained().len() == 2).await;
     pass(TICK).await;
-    assert_eq!(retained(&view), "a b", "it was reported before the deletion");
+    assert_eq!(retained(&view), "a b", "the report was from before the deletion");
     view.report(leases[0].instance().id(), Some(leases[1].id()), Failure::Refused);
     pass(TICK).await;
     assert_eq!(retained(&view), "a b", "another incarnation was refused");
@@ -161,7 +165,7 @@ async fn a_refused_connection_ends_the_retention_of_that_incarnation_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_instance_of_a_service_is_held_for_the_full_time() {
+async fn the_last_instance_of_a_service_is_retained_for_the_full_hold_time() {
     let world = World::new();
     put_victims(&world, "a").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -173,7 +177,7 @@ async fn the_last_instance_of_a_service_is_held_for_the_full_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rolling_restart_of_a_quarter_at_a_time_is_not_held_for_the_full_time() {
+async fn a_rolling_restart_of_a_quarter_at_a_time_is_retained_for_the_regular_hold_time() {
     let world = World::new();
     let leases = put_victims(&world, "a b c d e f g h").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -191,7 +195,7 @@ async fn a_rolling_restart_of_a_quarter_at_a_time_is_not_held_for_the_full_time(
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_trouble_a_single_unannounced_deletion_is_held_for_the_full_time() {
+async fn after_trouble_a_single_deletion_is_retained_for_the_full_hold_time() {
     let world = World::new();
     put_all(&world, "b c d e f").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -204,9 +208,9 @@ async fn after_trouble_a_single_unannounced_deletion_is_held_for_the_full_time()
     assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&held), "{held:?}");
 }
 
-/// go-zero needs 0.3 s after a compacted cut; the view took 11.8 s.
+/// After a disruption with a compaction, go-zero removes a deleted instance in 0.3 s; the view took 11.8 s.
 #[tokio::test(start_paused = true)]
-async fn a_short_cut_on_the_same_lineage_is_no_trouble_though_history_was_compacted() {
+async fn a_short_disruption_on_the_same_lineage_is_not_trouble_even_after_a_compaction() {
     for fault in [Fault::Cut, Fault::Compaction] {
         let world = World::new();
         put_all(&world, "b c d").await;
@@ -224,7 +228,7 @@ async fn a_short_cut_on_the_same_lineage_is_no_trouble_though_history_was_compac
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_lineage_is_trouble_though_the_cut_was_short() {
+async fn another_lineage_is_trouble_even_after_a_short_disruption() {
     let world = World::new();
     put_all(&world, "a b").await;
     let backup = world.store.backup();
@@ -250,11 +254,11 @@ async fn no_hold_time_ends_while_the_store_does_not_answer() {
     assert_eq!(retained(&view), "a");
     world.link.heal();
     let held = until_none_is_retained(&view).await;
-    assert!(held >= FULL_HOLD_TIME, "it counts from the recovery: {held:?}");
+    assert!(held >= FULL_HOLD_TIME, "the hold time starts with the recovery: {held:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_returns_is_neither_retained_nor_dropped() {
+async fn an_instance_that_is_listed_again_is_no_longer_retained() {
     let world = World::new();
     put_victims(&world, "a b").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -272,9 +276,9 @@ async fn an_instance_that_returns_is_neither_retained_nor_dropped() {
     assert_eq!(monitor.shown(), ["a b", "a"]);
 }
 
-/// After an outage of 20 s, a view showed 0 of 50 instances whose ttl was 2 s for 3.9 s, and 1 of 50 for 5.5 s.
+/// After an outage of 20 s, a view showed 0 of 50 live instances with a ttl of 2 s for 3.9 s, and 1 of 50 for 5.5 s.
 #[tokio::test(start_paused = true)]
-async fn no_living_instance_is_missing_after_an_outage_of_any_length() {
+async fn no_live_instance_is_missing_after_an_outage_of_any_length() {
     for ttl in [1, 2, 3, 5, 10, 30].map(secs) {
         for outage in [ttl / 2, ttl, 2 * ttl, secs(20), secs(61)] {
             let world = World::new();
@@ -289,13 +293,13 @@ async fn no_living_instance_is_missing_after_an_outage_of_any_length() {
             }
             let discovery = DiscoveryOptions::default().with_ttl(ttl);
             let near = world.view(discovery.clone()).await;
-            // Its link is sound: it sees them expire.
+            // The link of this view works, so it sees the instances expire.
             let far = World::over(world.store.clone()).view(discovery).await;
             let monitors = [Monitor::of(&near), Monitor::of(&far)];
             world.link.inject(Fault::Silence);
             world.spy.twist(|_| Some(Twist::Hang));
             pass(outage).await;
-            // What was sent in the outage stays unanswered after it, too: its connection is dead.
+            // Requests that were sent during the outage stay unanswered after it, as on a dead connection.
             world.link.heal();
             world.spy.untwist();
             pass(4 * ttl + secs(70)).await;
@@ -329,7 +333,7 @@ async fn without_retention_a_view_shows_exactly_what_the_store_lists() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unbounded_ttl_ends_no_view() {
+async fn an_unbounded_ttl_does_not_break_a_view() {
     for ttl in [Duration::MAX, Duration::MAX / 2, secs(24 * 3600)] {
         let world = World::new();
         put_all(&world, "a b c d").await;
@@ -349,7 +353,7 @@ async fn an_unbounded_ttl_ends_no_view() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ttl_of_zero_counts_as_the_shortest_ttl() {
+async fn a_ttl_of_zero_counts_as_the_minimum_ttl() {
     let world = World::new();
     put_all(&world, "a b c d").await;
     let ttl = Some(Duration::ZERO);
@@ -363,5 +367,5 @@ async fn a_ttl_of_zero_counts_as_the_shortest_ttl() {
     until(&view, |state| state.retained().len() == 4).await;
     let before = world.spy.calls().len();
     pass(secs(10)).await;
-    assert_eq!(world.spy.calls().len() - before, 0, "what is retained costs the store nothing");
+    assert_eq!(world.spy.calls().len() - before, 0, "retained instances cause requests");
 }

@@ -1,4 +1,4 @@
-//! After an outage, every living owner is registered within the return bound.
+//! Tests of the return bound: after an outage, every live owner is registered again within it.
 
 use crate::support::*;
 use registry_engine::Registration;
@@ -22,8 +22,8 @@ async fn start_all(world: &World, count: usize, ttl: Duration) -> Vec<Registrati
     registrations
 }
 
-/// After a silence of 20 s and more it took 8 s to 13.5 s on a real etcd: the timeout of the request in flight, and then
-/// a backoff of up to 5 s.
+/// After a silence of 20 s or more on a real etcd, it took 8 s to 13.5 s: the timeout of the request in flight, and then a
+/// backoff of up to 5 s.
 #[tokio::test(start_paused = true)]
 async fn every_owner_is_registered_within_the_return_bound_of_an_outage() {
     for ttl in [1, 2, 3, 5, 10, 30, 60].map(secs) {
@@ -33,7 +33,7 @@ async fn every_owner_is_registered_within_the_return_bound_of_an_outage() {
                 let registrations = start_all(&world, 50, ttl).await;
                 match &fault {
                     Some(fault) => world.link.inject(*fault),
-                    // What is sent in the outage stays unanswered after it, too: its connection is dead.
+                    // Requests that are sent during the outage stay unanswered after it, as on a dead connection.
                     None => world.spy.twist(|_| Some(Twist::Hang)),
                 }
                 pass(outage).await;
@@ -52,9 +52,9 @@ async fn every_owner_is_registered_within_the_return_bound_of_an_outage() {
     }
 }
 
-/// A lease clock that stood still with its store goes on where it stopped: the owners are back before a lease expires.
+/// If the lease clock stops with the store, as Redis' does, all owners must be back before a lease expires.
 #[tokio::test(start_paused = true)]
-async fn a_thousand_owners_are_registered_within_the_return_bound() {
+async fn a_thousand_owners_are_registered_within_the_return_bound_of_an_outage() {
     let (world, ttl) = (World::new(), secs(3));
     let registrations = start_all(&world, 1_000, ttl).await;
     world.link.inject(Fault::Outage);

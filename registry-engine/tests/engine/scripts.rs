@@ -1,4 +1,4 @@
-//! Whatever happens, once it is over all is as it should be: random courses of faults.
+//! Tests with random sequences of faults: once they are over, all registrations and views have recovered.
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
@@ -7,7 +7,7 @@ use registry_engine::{DiscoveryOptions, RegistrationStatus, Update};
 use registry_mem::Script;
 use tokio::runtime::Handle;
 
-/// How long a call may hang, a try be put off, and a registration wait for its next renewal.
+/// A time after the last fault in which everything recovers: a hanging call, a backoff, and the wait for a renewal.
 const SETTLED: std::time::Duration = std::time::Duration::from_secs(20);
 
 #[tokio::test(start_paused = true)]
@@ -20,7 +20,7 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
             registrations.push(world.start(node(id)).await);
         }
         let near = world.view(DiscoveryOptions::default()).await;
-        // Another client of the same store, that is hit by what is done to the store alone.
+        // The link of this client works, so only faults of the store itself affect it.
         let far = World::over(world.store.clone()).view(no_retention()).await;
         let (monitor, mut updates) = (Monitor::of(&near), changes(&near));
         within(world.link.play(&script)).await;
@@ -44,10 +44,10 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         for (_, claim) in &claims[3..] {
             assert!(
                 claim.takeover() == Takeover::No,
-                "seed {seed}: only a start takes over: {script}"
+                "seed {seed}: a takeover after the start: {script}"
             );
             let ours = claims[..3].iter().any(|(_, first)| first.lease() == claim.lease());
-            assert!(ours, "seed {seed}: a lease id is drawn once: {script}");
+            assert!(ours, "seed {seed}: another lease id: {script}");
         }
 
         let mut folded: Option<Snapshot> = None;
@@ -70,7 +70,11 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         pass(millis(1)).await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "seed {seed}: {script}");
         pass(3 * TTL).await;
-        assert_eq!(world.stored_ids().await, "", "seed {seed}: no ghost: {script}");
+        assert_eq!(
+            world.stored_ids().await,
+            "",
+            "seed {seed}: registered after the stop: {script}"
+        );
     }
 }
 
@@ -84,7 +88,7 @@ async fn in_any_sequence_of_faults_a_registration_is_active_only_while_its_lease
             loop {
                 pass(millis(100)).await;
                 let sent = world.spy.acknowledged().expect("it was registered");
-                // At the very end of the ttl the task may have its turn after this one.
+                // At the very end of the ttl, the registration's task may run after this check.
                 let known = sent.elapsed() <= TTL + TICK;
                 let active = matches!(registration.status(), RegistrationStatus::Active);
                 assert!(known || !active, "seed {seed}: {:?} {script}", sent.elapsed());

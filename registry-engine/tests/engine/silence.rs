@@ -1,4 +1,4 @@
-//! A store that stands still while every connection to it stays open.
+//! Tests with a silent store: it stops answering while every connection to it stays open.
 
 use crate::support::*;
 use registry_core::{ErrorKind, silence_timeout};
@@ -6,7 +6,7 @@ use registry_engine::{DiscoveryOptions, View, ViewStatus};
 use registry_mem::Fault;
 use tokio::time::Instant;
 
-/// Waits until the view says that the store is silent.
+/// Waits until the view reports that the store is silent.
 async fn until_silent(view: &View) {
     until(view, |state| !state.status().is_live()).await;
     let ViewStatus::Stale { why, .. } = view.status() else { panic!("{:?}", view.status()) };
@@ -14,7 +14,7 @@ async fn until_silent(view: &View) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_view_is_stale_before_a_lease_can_have_expired_in_a_silence() {
+async fn a_view_becomes_stale_before_a_lease_can_expire_during_a_silence() {
     let world = World::new();
     let view = world.view(DiscoveryOptions::default()).await;
     for seconds in [0, 1, 2, 3] {
@@ -26,11 +26,11 @@ async fn a_view_is_stale_before_a_lease_can_have_expired_in_a_silence() {
         world.link.heal();
         until_live(&view).await;
     }
-    assert_eq!((world.spy.loads(), world.link.hits().watches_ended), (1, 4), "each resumes");
+    assert_eq!((world.spy.loads(), world.link.hits().watches_ended), (1, 4), "each watch resumes");
 }
 
 #[tokio::test(start_paused = true)]
-async fn leases_that_expire_in_a_silence_empty_no_view() {
+async fn leases_that_expire_during_a_silence_do_not_empty_a_view() {
     let world = World::new();
     for id in ["a", "b", "c", "d"] {
         world.put(id).await;
@@ -44,7 +44,7 @@ async fn leases_that_expire_in_a_silence_empty_no_view() {
     assert_eq!((shown(&view), retained(&view)), ("a b c d".into(), "a b c d".into()));
 
     pass(secs(20)).await;
-    assert_eq!(retained(&view), "a b c d", "a deletion in a silence is doubtful");
+    assert_eq!(retained(&view), "a b c d", "a deletion during a silence is doubtful");
     for id in ["a", "b", "c", "d"] {
         world.put(id).await;
     }
@@ -52,9 +52,9 @@ async fn leases_that_expire_in_a_silence_empty_no_view() {
     assert_eq!(shown(&view), "a b c d");
 }
 
-/// One of several that is deleted would be held for 6 s if the deletion were not doubtful.
+/// If the deletion were not doubtful, the instance would be retained for 6 s only.
 #[tokio::test(start_paused = true)]
-async fn a_deletion_in_a_silence_is_doubtful_though_the_cut_was_short() {
+async fn a_deletion_after_a_short_silence_is_doubtful() {
     let world = World::new();
     for id in ["a", "b", "c", "d"] {
         world.put(id).await;

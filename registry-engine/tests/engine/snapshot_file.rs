@@ -1,4 +1,4 @@
-//! A start from a snapshot file: the store may be away, and the file may be anything.
+//! Tests of snapshot files: starts during an outage, and unusable files.
 
 use crate::logs::Logs;
 use crate::support::*;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// How long changes are gathered before the file is written anew, and a bit.
+/// The delay between a change and the write of the file, plus a tolerance.
 const WRITTEN: std::time::Duration = std::time::Duration::from_millis(1_100);
 
 fn options(folder: &Path) -> DiscoveryOptions {
@@ -22,7 +22,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// A folder with a snapshot of what stands in the store of `world`.
+/// Returns a folder with a snapshot file of the store of `world`.
 async fn folder(world: &World) -> TempDir {
     let folder = TempDir::new().unwrap();
     let view = World::over(world.store.clone()).view(options(folder.path())).await;
@@ -32,7 +32,7 @@ async fn folder(world: &World) -> TempDir {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_view_starts_from_its_file_while_the_store_is_away_and_is_not_live() {
+async fn a_view_that_starts_during_an_outage_shows_its_file_and_is_stale() {
     let world = World::new();
     world.put("a").await;
     world.put("b").await;
@@ -41,7 +41,7 @@ async fn a_view_starts_from_its_file_while_the_store_is_away_and_is_not_live() {
     let view = world.discovery(options(folder.path())).view(&service());
     let start = Instant::now();
     ready(&view, secs(3)).await.unwrap();
-    assert_eq!(start.elapsed(), secs(3), "it waits for the store to confirm it, but not for ever");
+    assert_eq!(start.elapsed(), secs(3), "it waits for the store up to the timeout");
     assert_eq!(shown(&view), "a b");
     let ViewStatus::Stale { since, why } = view.status() else { panic!() };
     assert_eq!((since, why.kind()), (start, ErrorKind::Unavailable));
@@ -50,7 +50,7 @@ async fn a_view_starts_from_its_file_while_the_store_is_away_and_is_not_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn instances_deleted_since_the_file_was_written_are_dropped_at_once_if_the_store_answers() {
+async fn instances_only_in_the_file_are_removed_at_once_if_the_store_answers() {
     let world = World::new();
     let gone = world.put("a").await;
     world.put("b").await;
@@ -64,7 +64,7 @@ async fn instances_deleted_since_the_file_was_written_are_dropped_at_once_if_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_outage_at_the_start_unlisted_instances_are_retained() {
+async fn instances_only_in_the_file_are_retained_after_an_outage_at_the_start() {
     let world = World::new();
     let gone = world.put("a").await;
     world.put("b").await;
@@ -99,19 +99,19 @@ async fn an_unusable_file_is_ignored_and_replaced() {
         let view = world.view(options(folder.path())).await;
         assert_eq!((shown(&view), world.spy.loads()), ("a".into(), 1));
         pass(WRITTEN).await;
-        // The header has the time at which it was written.
+        // The headers differ in the time of writing.
         assert_eq!(records(&fs::read(&file).unwrap()), records(&whole));
     }
 }
 
-/// What follows the header of a file.
+/// Returns the part of a file after its header.
 fn records(file: &[u8]) -> String {
     let text = std::str::from_utf8(file).unwrap();
     text.split_once('\n').unwrap().1.to_owned()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_file_of_another_store_is_harmless() {
+async fn instances_in_the_file_of_another_store_are_not_shown() {
     let other = World::new();
     other.put("x").await;
     let folder = folder(&other).await;
@@ -122,7 +122,7 @@ async fn the_file_of_another_store_is_harmless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_gets_the_stores_state_and_not_the_files() {
+async fn a_subscriber_receives_the_state_of_the_store_and_not_that_of_the_file() {
     let world = World::new();
     world.put("a").await;
     let folder = folder(&world).await;
@@ -145,7 +145,7 @@ async fn ready_fails_without_a_file_and_without_a_store() {
     let error = ready(&view, secs(3)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     pass(WRITTEN).await;
-    assert!(files(folder.path()).is_empty(), "nothing is written that nobody said");
+    assert!(files(folder.path()).is_empty(), "a file was written without an answer of the store");
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +162,7 @@ async fn the_file_follows_the_store_and_each_service_has_its_own_file() {
     world.put("c").await;
     pass(2 * WRITTEN).await;
     drop((view, second));
-    assert_eq!(files(folder.path()).len(), 2, "and no drafts");
+    assert_eq!(files(folder.path()).len(), 2, "drafts were left");
 
     world.link.inject(Fault::Outage);
     let discovery = world.discovery(options(folder.path()));
@@ -203,7 +203,7 @@ async fn retained_instances_are_not_written_to_the_file() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_view_without_a_file_says_why_it_cannot_be_loaded_and_one_with_a_file_is_stale() {
+async fn a_view_without_a_file_is_loading_and_one_with_a_file_is_stale() {
     let world = World::new();
     world.put("a").await;
     let (folder, empty) = (folder(&world).await, TempDir::new().unwrap());
@@ -221,7 +221,7 @@ async fn a_view_without_a_file_says_why_it_cannot_be_loaded_and_one_with_a_file_
 }
 
 #[tokio::test(start_paused = true)]
-async fn ready_returns_a_refusal_at_once_although_there_is_a_file() {
+async fn ready_returns_a_refusal_at_once_even_with_a_file() {
     for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
         let world = World::new();
         world.put("a").await;
@@ -244,7 +244,7 @@ async fn ready_returns_a_refusal_at_once_although_there_is_a_file() {
 }
 
 #[test]
-fn a_disk_that_hangs_delays_no_load() {
+fn a_disk_that_hangs_does_not_delay_the_load() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -256,7 +256,7 @@ fn a_disk_that_hangs_delays_no_load() {
         let world = World::new();
         world.put("a").await;
         let folder = folder(&world).await;
-        // All that touches the disk waits for this.
+        // This occupies the only blocking thread, so every disk access waits for it.
         let disk = tokio::task::spawn_blocking(move || hang.recv());
         world.put("b").await;
         let start = Instant::now();
@@ -269,7 +269,7 @@ fn a_disk_that_hangs_delays_no_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_file_of_a_live_view_never_ages_although_nothing_changes() {
+async fn the_file_of_a_live_view_is_refreshed_without_changes() {
     let (world, folder) = (World::new(), TempDir::new().unwrap());
     world.put("a").await;
     let view = world.view(options(folder.path())).await;
@@ -277,13 +277,13 @@ async fn the_file_of_a_live_view_never_ages_although_nothing_changes() {
     let file = files(folder.path()).remove(0);
     fs::remove_file(&file).unwrap();
     pass(secs(3600) + WRITTEN).await;
-    assert!(file.exists(), "it is written again within an hour");
+    assert!(file.exists(), "not written again within an hour");
 
     world.link.inject(Fault::Outage);
     until(&view, |state| !state.status().is_live()).await;
     fs::remove_file(&file).unwrap();
     pass(secs(24 * 3600)).await;
-    assert!(!file.exists(), "the store does not confirm it");
+    assert!(!file.exists(), "written without a confirmation of the store");
     world.link.heal();
     until_live(&view).await;
     pass(secs(3600) + WRITTEN).await;
@@ -291,7 +291,7 @@ async fn the_file_of_a_live_view_never_ages_although_nothing_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unusable_file_and_a_store_that_refuses_are_each_logged_once() {
+async fn an_unusable_file_and_a_refusal_are_each_logged_once() {
     let logs = Logs::start();
     let world = World::new();
     world.put("a").await;

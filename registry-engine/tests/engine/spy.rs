@@ -1,4 +1,4 @@
-//! A registry that writes down what it is asked for, and does something to some of it.
+//! A registry that records all calls, and can change the outcome of some.
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// What a caller asked a registry for.
+/// A call to a registry.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Register(Instance, Claim),
@@ -26,39 +26,39 @@ pub(crate) enum Call {
     WatchRecord,
 }
 
-/// What to do about a call, other than to pass it on.
+/// A changed outcome of a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Twist {
-    /// The store does not see it.
+    /// The call fails without reaching the store.
     Refuse(ErrorKind),
-    /// The store does not see it, and the caller is told that this one holds the id.
+    /// The call fails with `Superseded` and this holder, without reaching the store.
     Superseded(Holder),
-    /// The store does not see it, and the caller is told 50 ms later.
+    /// The call fails after 50 ms, without reaching the store.
     LateRefusal(ErrorKind),
-    /// The store does it at once, and answers so much later.
+    /// The store applies the call at once, but answers later by this time.
     Late(Duration),
-    /// There is never an answer.
+    /// The call is never answered.
     Hang,
-    /// The client itself fails.
+    /// The client panics.
     Panic,
-    /// The store grants another ttl, as it says.
+    /// The answer claims that another ttl was granted.
     Grant(Duration),
-    /// A watch that opens, and ends at once.
+    /// The watch opens and ends at once.
     EndAtOnce(ErrorKind),
-    /// A watch that moves the cursor, and then ends.
+    /// The watch yields progress and then ends.
     ProgressAndEnd(ErrorKind),
 }
 
 type Twister = Box<dyn FnMut(&Call) -> Option<Twist> + Send>;
 
-/// Writes down every call, and does something to some.
+/// A registry that records every call, and twists some.
 pub(crate) struct Spy {
     inner: FaultyRegistry,
     calls: Mutex<Vec<(Instant, Call)>>,
     twister: Mutex<Twister>,
     open: Arc<AtomicUsize>,
     presences: Mutex<Vec<Presence>>,
-    /// When the last register or renewal was sent that succeeded.
+    /// The sending time of the last successful register or renewal.
     acknowledged: Mutex<Option<Instant>>,
 }
 
@@ -69,7 +69,7 @@ impl Spy {
         Self { inner, calls, twister, open, presences, acknowledged }
     }
 
-    /// From now on, `twister` decides what happens to a call.
+    /// Lets `twister` decide about all later calls.
     pub(crate) fn twist(&self, twister: impl FnMut(&Call) -> Option<Twist> + Send + 'static) {
         *self.twister.lock().unwrap() = Box::new(twister);
     }
@@ -78,7 +78,7 @@ impl Spy {
         self.twist(|_| None);
     }
 
-    /// When what was asked for, so far.
+    /// Returns all calls so far with their times.
     pub(crate) fn calls(&self) -> Vec<(Instant, Call)> {
         self.calls.lock().unwrap().clone()
     }
@@ -91,7 +91,7 @@ impl Spy {
         self.times(|call| matches!(call, Call::KeepAlive(_)))
     }
 
-    /// What the renewals so far asked the store to check.
+    /// Returns the presence options of all renewals so far.
     pub(crate) fn presences(&self) -> Vec<Presence> {
         self.presences.lock().unwrap().clone()
     }
@@ -100,7 +100,7 @@ impl Spy {
         self.times(|call| matches!(call, Call::Deregister))
     }
 
-    /// How often the holder of an id was read.
+    /// Returns how often the holder of an id was read.
     pub(crate) fn holder_reads(&self) -> usize {
         self.times(|call| matches!(call, Call::Holder)).len()
     }
@@ -117,7 +117,7 @@ impl Spy {
         self.calls().into_iter().filter_map(claim).collect()
     }
 
-    /// Where watches began.
+    /// Returns the cursors of all watches.
     pub(crate) fn watches(&self) -> Vec<Cursor> {
         let cursor = |(_, call)| match call {
             Call::Watch(cursor) => Some(cursor),
@@ -126,12 +126,12 @@ impl Spy {
         self.calls().into_iter().filter_map(cursor).collect()
     }
 
-    /// When the last register or renewal was sent that was acknowledged.
+    /// Returns the sending time of the last acknowledged register or renewal.
     pub(crate) fn acknowledged(&self) -> Option<Instant> {
         *self.acknowledged.lock().unwrap()
     }
 
-    /// How many watches are open: opened, and not dropped.
+    /// Returns the number of open watches.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
@@ -222,7 +222,7 @@ impl Registry for Spy {
                 Watch::new(after.clone(), stream::iter([end]))
             }
             Some(Twist::ProgressAndEnd(kind)) => {
-                // The memory store proves a cursor by its branch: a later one of that will do.
+                // The proof in a cursor of the memory store is its branch, so the same proof is valid at the next revision.
                 let next = after.revision().get() + 1;
                 let text = after.to_string();
                 let text = text.replacen(&format!(":{}:", next - 1), &format!(":{next}:"), 1);
@@ -259,7 +259,7 @@ impl fmt::Debug for Spy {
     }
 }
 
-/// Counts a watch for as long as it is held.
+/// A guard that counts an open watch.
 struct Open(Arc<AtomicUsize>);
 
 impl Open {

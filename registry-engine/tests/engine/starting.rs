@@ -1,4 +1,4 @@
-//! A registration begins: within a time, in the background, or not at all.
+//! Tests of the start of a registration: within a timeout, in the background, or refused.
 
 use crate::support::*;
 use registry_core::{ErrorKind, LeaseId};
@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 fn start_within(limit: Duration) -> RegistrationOptions {
-    // A ttl so long that what goes did not expire.
+    // The ttl is long, so that a record that disappears was withdrawn and did not expire.
     RegistrationOptions::default().with_ttl(secs(3600)).with_start(Start::Within(limit))
 }
 
@@ -24,9 +24,9 @@ async fn a_start_returns_once_it_is_registered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_without_a_store_fails_in_time_and_leaves_nothing_behind() {
+async fn a_start_during_an_outage_fails_at_its_timeout_and_leaks_nothing() {
     let faults = [Fault::Outage, Fault::Silence, Fault::LostReplies];
-    // With takeover it only reads, since it gets no answer. Without, it claims.
+    // With takeover it only reads, since the read is not answered. Without takeover, it claims.
     for (fault, takeover) in faults.into_iter().flat_map(|fault| [(fault, true), (fault, false)]) {
         let world = World::new();
         world.link.inject(fault);
@@ -41,12 +41,12 @@ async fn a_start_without_a_store_fails_in_time_and_leaves_nothing_behind() {
             assert!(world.link.hits().replies_lost > 0);
         }
         world.link.heal();
-        pass(secs(15)).await; // the request under way, and the withdrawal
+        pass(secs(15)).await; // the request in flight, and the withdrawal
         assert_eq!(world.stored_ids().await, "", "{fault:?}");
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{fault:?}");
         let calls = world.spy.calls().len();
         pass(secs(600)).await;
-        assert_eq!(world.spy.calls().len(), calls, "{fault:?}: nobody asks any more");
+        assert_eq!(world.spy.calls().len(), calls, "{fault:?}: requests after the failure");
     }
 }
 
@@ -66,8 +66,8 @@ async fn a_start_whose_reply_was_lost_is_repeated_under_the_same_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_start_leaves_nothing_behind() {
-    // While the holder is read, and while the claim is made.
+async fn a_dropped_start_leaks_nothing() {
+    // Dropped during the read of the holder, and during the claim.
     for (after, claims) in [(secs(1), 0), (secs(3), 1)] {
         let world = World::new();
         world.link.inject(Fault::Latency { min: secs(2), max: secs(2) });
@@ -97,7 +97,7 @@ async fn a_refused_start_returns_the_error_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ttl_out_of_range_is_invalid_whatever_the_start() {
+async fn a_ttl_out_of_range_is_invalid_with_any_kind_of_start() {
     for ttl in [secs(0), millis(99), secs(24 * 3600 + 1)] {
         for start in [Start::Within(secs(1)), Start::InBackground] {
             let options = RegistrationOptions::default().with_ttl(ttl).with_start(start);
@@ -117,7 +117,7 @@ async fn a_start_without_takeover_is_superseded_at_once() {
     let error = world.try_start(node("a"), options).await.unwrap_err();
     assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Superseded, secs(0)));
     pass(secs(600)).await;
-    assert_eq!(world.stored().await, [theirs], "nor is it withdrawn");
+    assert_eq!(world.stored().await, [theirs], "the holder was withdrawn");
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
 
@@ -129,7 +129,7 @@ async fn a_start_takes_over_the_registration_of_an_earlier_process() {
     let monitor = Monitor::of(&view);
     let _registration = world.start(node("a")).await;
     until(&view, |state| state.records()[0].instance().weight() == node("a").weight()).await;
-    assert_eq!(monitor.least(), 1, "it is replaced in one step");
+    assert_eq!(monitor.least(), 1, "not replaced in one step");
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +151,7 @@ async fn a_start_in_the_background_returns_at_once_and_registers_when_the_store_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_in_the_background_keeps_retrying_although_it_is_refused() {
+async fn a_start_in_the_background_retries_after_a_refusal() {
     let world = World::new();
     world.spy.twist(|call| {
         matches!(call, Call::Register(..)).then_some(Twist::Refuse(ErrorKind::Denied))

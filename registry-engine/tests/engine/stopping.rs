@@ -1,4 +1,4 @@
-//! A registration ends: drained, stopped or dropped, with the store there or away.
+//! Tests of the end of a registration: drained, stopped or dropped, with and without an outage.
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
@@ -8,7 +8,7 @@ use registry_mem::Fault;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
-async fn a_drained_instance_is_listed_as_draining_for_the_grace_and_then_withdrawn() {
+async fn a_drained_instance_is_draining_for_the_grace_period_and_then_withdrawn() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -27,13 +27,13 @@ async fn a_drained_instance_is_listed_as_draining_for_the_grace_and_then_withdra
     let expected = [
         (secs(0), Some(InstanceStatus::Up)),
         (secs(0), Some(InstanceStatus::Draining)),
-        (secs(25), None), // two ttls and a half: it was renewed meanwhile
+        (secs(25), None), // after two and a half ttls, so it was renewed meanwhile
     ];
     assert_eq!(seen, expected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_while_the_store_is_away_ends_in_time_with_an_error() {
+async fn a_drain_during_an_outage_fails_after_the_grace_and_the_stop_timeout() {
     for fault in [Fault::Outage, Fault::Silence] {
         let world = World::new();
         let registration = world.start(node("a")).await;
@@ -47,7 +47,7 @@ async fn a_drain_while_the_store_is_away_ends_in_time_with_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_without_grace_is_a_stop() {
+async fn a_drain_without_grace_withdraws_at_once() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     within(registration.drain(secs(0))).await.unwrap();
@@ -55,7 +55,7 @@ async fn a_drain_without_grace_is_a_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_stop_the_instance_does_not_return() {
+async fn a_stopped_instance_is_never_registered_again() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let mut states = registration.statuses();
@@ -66,12 +66,12 @@ async fn after_stop_the_instance_does_not_return() {
     assert!(within(states.next()).await.is_none());
     let calls = world.spy.calls().len();
     pass(10 * TTL).await;
-    assert_eq!(world.spy.calls().len(), calls, "nobody asks for anything any more");
+    assert_eq!(world.spy.calls().len(), calls, "requests after the stop");
     assert_eq!(world.stored_ids().await, "");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_while_the_store_is_away_fails_in_time_and_says_what_stays_listed() {
+async fn a_stop_during_an_outage_fails_at_the_stop_timeout() {
     for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
         let world = World::new();
         let stop_timeout = secs(3);
@@ -92,7 +92,7 @@ async fn a_stop_while_the_store_is_away_fails_in_time_and_says_what_stays_listed
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_in_a_short_outage_is_retried() {
+async fn a_stop_during_a_short_outage_is_retried() {
     let world = World::new();
     let registration = world.try_start(node("a"), eager()).await.unwrap();
     world.link.inject(Fault::Outage);
@@ -115,11 +115,11 @@ async fn a_stop_waits_for_the_request_in_flight() {
     pass(millis(500)).await;
     let sent = world.spy.claims()[1].0;
     within(registration.stop()).await.unwrap();
-    assert_eq!(world.spy.withdrawals(), [sent + secs(2)], "after the answer, not before");
+    assert_eq!(world.spy.withdrawals(), [sent + secs(2)], "withdrawn before the answer");
     assert_eq!(sent.elapsed(), secs(4));
     assert_eq!(world.stored_ids().await, "");
     pass(10 * TTL).await;
-    assert_eq!(world.stored_ids().await, "", "no ghost");
+    assert_eq!(world.stored_ids().await, "", "registered again after the stop");
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +134,7 @@ async fn a_dropped_registration_is_withdrawn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_superseded_registration_withdraws_nothing_of_its_successor() {
+async fn stopping_a_superseded_registration_does_not_withdraw_its_successor() {
     let world = World::new();
     let first = world.start(node("a")).await;
     let second = world.start(node("a").with_weight(7)).await;

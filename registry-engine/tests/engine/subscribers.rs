@@ -1,4 +1,4 @@
-//! The updates of a view: nothing lost, nothing twice, whoever comes late or reads slowly.
+//! Tests of the updates of a view: late and slow subscribers receive every change exactly once.
 
 use crate::support::*;
 use fastrand::Rng;
@@ -10,12 +10,12 @@ use registry_mem::Fault;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a subscriber heard, folded.
+/// A subscriber, with the updates that it received applied to its snapshot.
 struct Subscriber {
     updates: BoxStream<'static, Update>,
     resets: usize,
     snapshot: Option<Snapshot>,
-    /// What came since the first reset.
+    /// The batches since the first reset.
     batches: Vec<Arc<Batch>>,
     first: Option<Snapshot>,
 }
@@ -29,7 +29,7 @@ impl Subscriber {
     /// Reads one update if there is one.
     fn read(&mut self) -> bool {
         let Some(update) = self.updates.next().now_or_never() else { return false };
-        self.take(update.expect("it has no end"));
+        self.take(update.expect("the stream never ends"));
         true
     }
 
@@ -42,7 +42,7 @@ impl Subscriber {
             }
             Update::Batch(batch) => {
                 let snapshot = self.snapshot.as_mut().expect("the first item is a reset");
-                assert!(batch.revision() > snapshot.cursor().revision(), "nothing comes twice");
+                assert!(batch.revision() > snapshot.cursor().revision(), "a batch came twice");
                 snapshot.apply(&batch).unwrap();
                 self.batches.push(batch);
             }
@@ -55,7 +55,7 @@ impl Subscriber {
     }
 }
 
-/// Registers, changes or withdraws one of eight.
+/// Registers or withdraws one of eight instances.
 async fn change_something(world: &World, rng: &mut Rng, held: &mut BTreeMap<u8, Lease>) {
     let id = rng.u8(0..8);
     if let Some(lease) = held.remove(&id) {
@@ -65,7 +65,7 @@ async fn change_something(world: &World, rng: &mut Rng, held: &mut BTreeMap<u8, 
     }
 }
 
-/// Waits until the view knows what the store knows.
+/// Waits until the view has all current changes of the store.
 async fn until_caught_up(world: &World, view: &View) {
     let now = world.store.load(&service(), &CallOptions::DEFAULT).await.unwrap();
     until(view, |state| {
@@ -76,7 +76,7 @@ async fn until_caught_up(world: &World, view: &View) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_subscriber_gets_the_state_and_exactly_the_rest() {
+async fn a_late_subscriber_receives_the_state_and_exactly_the_later_batches() {
     for seed in 0..60 {
         let (mut rng, world, mut held) = (Rng::with_seed(seed), World::new(), BTreeMap::new());
         let nothing = world.store.load(&service(), &CallOptions::DEFAULT).await.unwrap();
@@ -153,7 +153,7 @@ async fn after_any_store_fault_all_subscribers_end_with_the_same_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_lags_by_more_than_1024_gets_the_state_and_delays_no_other() {
+async fn a_subscriber_that_lags_by_more_than_1024_receives_the_state_and_delays_no_other() {
     for (changes, resets) in [(1024, 1), (1025, 2), (5_000, 2)] {
         let (world, claim) = (World::new(), long());
         let view = world.view(DiscoveryOptions::default()).await;
@@ -181,7 +181,7 @@ async fn a_subscriber_that_lags_by_more_than_1024_gets_the_state_and_delays_no_o
         world.put("b").await;
         until_caught_up(&world, &view).await;
         slow.read_all();
-        assert_eq!(slow.batches.len(), batches + 1, "it goes on from there");
+        assert_eq!(slow.batches.len(), batches + 1, "it continues with batches");
         assert_eq!(world.spy.loads(), 1, "the view itself kept up");
     }
 }
@@ -202,11 +202,11 @@ async fn a_waiting_subscriber_is_woken_by_the_next_update() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_view_recovers_from_a_burst_that_outruns_the_watch() {
+async fn a_view_resumes_after_a_burst_that_makes_its_watch_lag() {
     let (world, claim) = (World::new(), long());
     let view = world.view(DiscoveryOptions::default()).await;
     let mut subscriber = Subscriber::new(&view);
-    // All in one go: the view cannot read meanwhile, and its watch lags.
+    // The changes do not yield, so the view cannot read meanwhile and its watch lags.
     let changes = 3 * WATCH_CAPACITY;
     for n in 0..u32::try_from(changes).unwrap() {
         world

@@ -1,4 +1,4 @@
-//! What the tests have in common: a store behind a faulty link behind a spy, and eyes on a view.
+//! Helpers of the tests: a store behind a faulty link and a spy, and waits for states of views and registrations.
 
 use futures_util::StreamExt;
 use futures_util::future::ready as at_once;
@@ -16,19 +16,19 @@ use tokio::time::{sleep, timeout};
 pub(crate) use crate::monitor::Monitor;
 pub(crate) use crate::spy::{Call, Spy, Twist};
 
-/// The default of both options.
+/// The default ttl of registrations and views.
 pub(crate) const TTL: Duration = Duration::from_secs(10);
 
-/// The longest wait of the default backoff.
+/// The longest delay of the default backoff.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// How soon a registration is back once the store answers again: a third of [`TTL`].
+/// The return bound: a third of [`TTL`].
 pub(crate) const RETURN_BOUND: Duration = Duration::from_millis(3_333);
 
-/// Tokio's timers have milliseconds.
+/// A tolerance for tokio's timers, whose resolution is 1 ms.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
 
-/// How long anything may take that no test gives a time of its own.
+/// The timeout of all waits.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) const fn secs(n: u64) -> Duration {
@@ -39,12 +39,12 @@ pub(crate) const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Waits for `future`, and panics rather than hangs.
+/// Waits for `future`, and panics after a timeout instead of hanging.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("it takes too long")
+    timeout(PATIENCE, future).await.expect("timed out")
 }
 
-/// Lets so much of the paused clock go by.
+/// Advances the paused clock by `time`.
 pub(crate) async fn pass(time: Duration) {
     sleep(time).await;
 }
@@ -67,7 +67,7 @@ pub(crate) fn node_of(service: &ServiceName, id: &str) -> Instance {
     Instance::from_parts(service.clone(), id.parse().unwrap(), "10.0.0.1:80".parse().unwrap())
 }
 
-/// A claim that does not run out within a test.
+/// Returns a claim that does not expire during a test.
 pub(crate) fn long() -> Claim {
     Claim::new(secs(24 * 3600)).unwrap()
 }
@@ -76,7 +76,7 @@ pub(crate) fn in_background() -> RegistrationOptions {
     RegistrationOptions::default().with_start(Start::InBackground)
 }
 
-/// Tries again every second at least, so that an outage of 5 s ends before a lease does.
+/// Returns options with a backoff of at most 1 s, so that a lease survives an outage of 5 s.
 pub(crate) fn eager() -> RegistrationOptions {
     let backoff = Backoff::new(millis(100), secs(1));
     RegistrationOptions::default().with_backoff(backoff)
@@ -91,17 +91,17 @@ pub(crate) fn ids<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> Stri
     ids.join(" ")
 }
 
-/// What a state shows.
+/// Returns the ids of the instances that a view shows.
 pub(crate) fn shown(view: &View) -> String {
     ids(view.state().instances())
 }
 
-/// What of it the store does not list.
+/// Returns the ids of the retained instances of a view.
 pub(crate) fn retained(view: &View) -> String {
     ids(view.state().retained().iter().map(|retained| retained.record.instance()))
 }
 
-/// A store, one client's link to it, and what is said over that.
+/// A store, the faulty link of one client to it, and a spy that records the calls over the link.
 pub(crate) struct World {
     pub(crate) store: MemRegistry,
     pub(crate) link: FaultyRegistry,
@@ -113,7 +113,7 @@ impl World {
         Self::over(MemRegistry::new())
     }
 
-    /// Another client of `store`.
+    /// Returns another client of `store`.
     pub(crate) fn over(store: MemRegistry) -> Self {
         let link = FaultyRegistry::new(store.clone());
         let spy = Arc::new(Spy::new(link.clone()));
@@ -136,14 +136,14 @@ impl World {
         Discovery::new(self.spy.clone(), options)
     }
 
-    /// A view that is live.
+    /// Returns a live view.
     pub(crate) async fn view(&self, options: DiscoveryOptions) -> View {
         let view = self.discovery(options).view(&service());
         within(view.ready(secs(60))).await.unwrap();
         view
     }
 
-    /// Registers a node for long, past the link.
+    /// Registers a node with a long ttl, directly in the store.
     pub(crate) async fn put(&self, id: &str) -> Lease {
         self.put_as(&node(id)).await
     }
@@ -152,7 +152,7 @@ impl World {
         within(self.store.register(node, &long(), &CallOptions::DEFAULT)).await.unwrap()
     }
 
-    /// Registers `node` for long, past the link, and displaces the present holder of its id.
+    /// Registers `node` with a long ttl, directly in the store, and displaces the current holder of its id.
     pub(crate) async fn displace(&self, node: &Instance) -> Lease {
         let refused =
             within(self.store.register(node, &long(), &CallOptions::DEFAULT)).await.unwrap_err();
@@ -161,7 +161,7 @@ impl World {
         within(self.store.register(node, &claim, &CallOptions::DEFAULT)).await.unwrap()
     }
 
-    /// What stands in the store.
+    /// Returns the instances in the store.
     pub(crate) async fn stored(&self) -> Vec<Instance> {
         within(self.store.load(&service(), &CallOptions::DEFAULT))
             .await
@@ -176,23 +176,23 @@ impl World {
     }
 }
 
-/// Waits for the view to be ready, for so long.
+/// Waits for the view to be ready, for at most `limit`.
 pub(crate) async fn ready(view: &View, limit: Duration) -> Result<()> {
     within(view.clone().ready(limit)).await
 }
 
-/// Waits until the state is such.
-pub(crate) async fn until(view: &View, such: impl Fn(&ServiceState) -> bool) {
+/// Waits until the state of the view satisfies `condition`.
+pub(crate) async fn until(view: &View, condition: impl Fn(&ServiceState) -> bool) {
     let mut view = view.clone();
     within(async {
-        while !such(&view.state()) {
+        while !condition(&view.state()) {
             view.changed().await.unwrap();
         }
     })
     .await;
 }
 
-/// Waits until it shows exactly these.
+/// Waits until the view shows exactly the instances with these ids.
 pub(crate) async fn until_shown(view: &View, expected: &str) {
     until(view, |state| ids(state.instances()) == expected).await;
 }
@@ -201,13 +201,13 @@ pub(crate) async fn until_live(view: &View) {
     until(view, |state| state.status().is_live()).await;
 }
 
-/// Waits until the registration is in such a state.
+/// Waits until the status of the registration satisfies `condition`.
 pub(crate) async fn until_status(
     registration: &Registration,
-    such: impl Fn(&RegistrationStatus) -> bool,
+    condition: impl Fn(&RegistrationStatus) -> bool,
 ) {
-    let mut states = registration.statuses();
-    within(async { while !such(&states.next().await.expect("the states go on")) {} }).await;
+    let mut statuses = registration.statuses();
+    within(async { while !condition(&statuses.next().await.expect("not stopped")) {} }).await;
 }
 
 pub(crate) async fn until_active(registration: &Registration) {

@@ -1,4 +1,4 @@
-//! A registration takes other data: acknowledged, refused, or put off until the store is back.
+//! Tests of updates: acknowledged, refused, or delayed until the end of an outage.
 
 use crate::support::*;
 use futures_util::FutureExt;
@@ -18,9 +18,9 @@ async fn an_update_is_stored_in_place_once_it_is_acknowledged() {
     assert_eq!(world.stored().await[0], heavy);
     assert_eq!(registration.instance(), heavy);
     until(&view, |state| state.instances().eq([&heavy])).await;
-    assert_eq!(monitor.least(), 1, "it is replaced in one step");
+    assert_eq!(monitor.least(), 1, "not replaced in one step");
     pass(10 * TTL).await;
-    assert_eq!(world.stored().await, [heavy], "what is renewed is the new record");
+    assert_eq!(world.stored().await, [heavy], "the new record is renewed");
     assert_eq!(world.spy.claims().len(), 2);
 }
 
@@ -43,14 +43,14 @@ async fn a_refused_update_changes_nothing() {
         }
         let heavy = |call: &Call| matches!(call, Call::Register(node, _) if node.weight() == 7);
         let asked = world.spy.calls().iter().filter(|(_, call)| heavy(call)).count();
-        assert_eq!(asked, 1, "what is refused is not asked for again");
+        assert_eq!(asked, 1, "a refused update was repeated");
         within(registration.update(|_| node("a").with_weight(8))).await.unwrap();
         assert_eq!(world.stored().await[0].weight(), 8);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_of_another_instance_is_invalid_and_changes_nothing() {
+async fn an_update_that_changes_the_service_or_the_id_is_invalid() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     for other in [node("b"), node_of(&"other.rpc".parse().unwrap(), "a")] {
@@ -64,7 +64,7 @@ async fn an_update_of_another_instance_is_invalid_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_in_an_outage_waits_until_the_store_is_back() {
+async fn an_update_during_an_outage_waits_until_the_outage_is_over() {
     for outage in [TTL / 2, 5 * TTL] {
         let world = World::new();
         let registration = world.start(node("a")).await;
@@ -99,11 +99,11 @@ async fn an_update_whose_future_was_dropped_is_still_applied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_dropped_behind_another_is_still_applied() {
+async fn a_dropped_update_that_is_queued_behind_another_is_still_applied() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Silence);
-    // The first is taken up and hangs in the store, the others queue.
+    // The first request hangs in the store, and the other updates queue behind it.
     for weight in 7..=9 {
         assert!(registration.update(|_| node("a").with_weight(weight)).now_or_never().is_none());
         pass(millis(1)).await;
@@ -123,7 +123,7 @@ async fn an_update_whose_reply_was_lost_is_repeated() {
     let update = within(registration.update(|_| heavy.clone()));
     let heal = async {
         pass(secs(1)).await;
-        assert_eq!(world.stored().await[0], heavy, "it was made, and nobody knows");
+        assert_eq!(world.stored().await[0], heavy, "the update was not applied");
         world.link.heal();
     };
     tokio::join!(update, heal).0.unwrap();
@@ -139,7 +139,7 @@ async fn an_update_to_the_registered_data_is_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_reverted_before_it_was_sent_is_acknowledged() {
+async fn an_update_that_is_reverted_before_it_was_sent_is_acknowledged() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Outage);
@@ -172,7 +172,7 @@ async fn an_update_while_superseded_is_an_error_and_applies_once_the_holder_is_g
 #[tokio::test(start_paused = true)]
 async fn an_update_that_hangs_keeps_the_status_active_for_at_most_one_ttl() {
     let world = World::new();
-    let ttl = secs(2); // less than the store may take for one answer
+    let ttl = secs(2); // shorter than the timeout of a request
     let options = RegistrationOptions::default().with_ttl(ttl);
     let registration = world.try_start(node("a"), options).await.unwrap();
     let claimed = Instant::now();
@@ -185,7 +185,7 @@ async fn an_update_that_hangs_keeps_the_status_active_for_at_most_one_ttl() {
     assert!(active <= ttl + TICK, "active for {active:?} after the last renewal was sent");
 }
 
-/// At a ttl below three times the timeout of a request the lease expired: nobody renewed it meanwhile.
+/// At a ttl below three times the timeout of a request, the lease expired because it was not renewed during the update.
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_renewed_while_an_update_hangs() {
     for ttl in [1, 2, 3, 5, 10, 60].map(secs) {
@@ -205,7 +205,7 @@ async fn a_lease_is_renewed_while_an_update_hangs() {
     }
 }
 
-/// The second caller was told Ok: the first refusal had set the desired data back, and that was registered.
+/// The second caller got `Ok`, because the first refusal had reverted the desired data, which was then registered.
 #[tokio::test(start_paused = true)]
 async fn each_of_two_equal_updates_that_are_refused_is_an_error() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! A view: when it is ready, what it says of itself, how it mends, and when it is closed.
+//! Tests of views: readiness, status, recovery, and closing.
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
@@ -27,7 +27,7 @@ async fn ready_waits_for_the_first_load_and_a_watch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ready_fails_in_time_with_the_cause_and_the_view_keeps_retrying() {
+async fn ready_fails_at_its_timeout_with_the_cause_and_the_view_keeps_retrying() {
     for fault in [Fault::Outage, Fault::Silence] {
         let world = World::new();
         world.put("a").await;
@@ -46,7 +46,7 @@ async fn ready_fails_in_time_with_the_cause_and_the_view_keeps_retrying() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ready_returns_a_permanent_error_at_once_and_succeeds_once_it_is_fixed() {
+async fn ready_returns_a_permanent_error_at_once_and_succeeds_once_it_is_corrected() {
     for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
         let world = World::new();
         world.spy.twist(move |call| matches!(call, Call::Load).then_some(Twist::Refuse(kind)));
@@ -63,7 +63,7 @@ async fn ready_returns_a_permanent_error_at_once_and_succeeds_once_it_is_fixed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_in_between_are_reported_as_one() {
+async fn several_changes_between_two_calls_are_reported_as_one() {
     let world = World::new();
     let mut view = world.view(DiscoveryOptions::default()).await;
     let monitor = Monitor::of(&view);
@@ -74,8 +74,8 @@ async fn changes_in_between_are_reported_as_one() {
     }
     within(view.changed()).await.unwrap();
     assert_eq!(shown(&view), "a b c");
-    assert!(timeout(secs(60), view.changed()).await.is_err(), "nothing else happened");
-    assert_eq!(monitor.seen().len() - before, 1, "a burst is published once");
+    assert!(timeout(secs(60), view.changed()).await.is_err(), "a second change was reported");
+    assert_eq!(monitor.seen().len() - before, 1, "the burst was published more than once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,10 +86,10 @@ async fn changed_reports_changes_since_it_last_returned() {
     let mut clone = view.clone();
     world.put("a").await;
     until_shown(&view, "a").await;
-    assert!(view.changed().now_or_never().is_some(), "it was before the call");
-    assert!(clone.changed().now_or_never().is_some(), "each handle for itself");
+    assert!(view.changed().now_or_never().is_some(), "a change before the call");
+    assert!(clone.changed().now_or_never().is_some(), "each handle reports it");
     assert!(view.changed().now_or_never().is_none());
-    // One that waits is woken, whoever else waits.
+    // All waiting handles are woken.
     let waiting = (0..10).map(|_| {
         let mut view = view.clone();
         tokio::spawn(async move { view.changed().await.unwrap() })
@@ -103,7 +103,7 @@ async fn changed_reports_changes_since_it_last_returned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_status_is_a_change_and_staleness_has_an_age_and_a_reason() {
+async fn changed_reports_the_status_and_a_stale_view_has_an_age_and_a_reason() {
     let world = World::new();
     world.put("a").await;
     let mut view = world.view(DiscoveryOptions::default()).await;
@@ -120,13 +120,13 @@ async fn a_change_of_status_is_a_change_and_staleness_has_an_age_and_a_reason() 
     assert_eq!(shown(&view), "a");
     pass(secs(3600)).await;
     let ViewStatus::Stale { since, .. } = view.status() else { panic!() };
-    assert_eq!((since, shown(&view)), (down, "a".into()), "an outage takes nothing away");
+    assert_eq!((since, shown(&view)), (down, "a".into()), "the outage changed the instances");
 
     world.link.heal();
     let healed = Instant::now();
     within(async {
         while !view.status().is_live() {
-            view.changed().await.unwrap(); // each try that fails may have another reason
+            view.changed().await.unwrap(); // each failed attempt may report another error
         }
     })
     .await;
@@ -135,7 +135,7 @@ async fn a_change_of_status_is_a_change_and_staleness_has_an_age_and_a_reason() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_watch_is_resumed_where_it_broke() {
+async fn a_cut_watch_is_resumed_from_its_last_cursor() {
     let world = World::new();
     world.put("a").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -153,7 +153,7 @@ async fn a_broken_watch_is_resumed_where_it_broke() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_view_is_live_again_once_it_has_all_that_it_missed() {
+async fn a_view_is_live_again_once_it_has_received_all_missed_changes() {
     let world = World::new();
     world.put("a").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -169,12 +169,12 @@ async fn a_view_is_live_again_once_it_has_all_that_it_missed() {
     let live = monitor.seen().into_iter().filter(|(_, state)| state.status().is_live());
     let shown: Vec<_> = live.map(|(_, state)| ids(state.instances())).collect();
     assert_eq!(shown, ["a b c d"]);
-    assert!(monitor.shown().contains(&"a b".to_owned()), "what arrives is shown at once");
+    assert!(monitor.shown().contains(&"a b".to_owned()), "changes are shown as they arrive");
 }
 
-/// The hold time of an instance ended with the cut, though its return was on its way.
+/// The hold time of an instance ended at the end of a disruption, before the view had read that it was registered again.
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_returned_in_a_cut_is_not_let_go_before_the_view_hears_of_it() {
+async fn an_instance_that_was_registered_again_during_a_disruption_stays_in_the_view() {
     let world = World::new();
     for id in ["a", "b", "c", "d"] {
         world.put(id).await;
@@ -184,7 +184,7 @@ async fn an_instance_that_returned_in_a_cut_is_not_let_go_before_the_view_hears_
     until_shown(&view, "a b c d e").await;
     world.store.revoke(gone.id());
     until(&view, |state| !state.retained().is_empty()).await;
-    pass(secs(5)).await; // of the 6 s that it is held
+    pass(secs(5)).await; // of the hold time of 6 s
     let monitor = Monitor::of(&view);
     world.link.inject(Fault::Outage);
     world.put("f").await;
@@ -198,7 +198,7 @@ async fn an_instance_that_returned_in_a_cut_is_not_let_go_before_the_view_hears_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resync_after_a_compaction_is_one_step() {
+async fn a_reload_after_a_compaction_is_one_step() {
     for options in [no_retention(), DiscoveryOptions::default()] {
         let world = World::new();
         let gone = world.put("a").await;
@@ -219,7 +219,7 @@ async fn a_resync_after_a_compaction_is_one_step() {
         assert_eq!(monitor.shown(), ["a b", new]);
         assert_eq!((ids(first.instances()), world.spy.loads()), ("a b".into(), 2));
         let Update::Reset(second) = within(updates.next()).await.unwrap() else { panic!() };
-        assert_eq!(ids(second.instances()), "b c d", "what the store lists");
+        assert_eq!(ids(second.instances()), "b c d", "without the retained instance");
         assert!(updates.next().now_or_never().is_none());
         assert_eq!(world.link.hits().compactions, 1);
     }
@@ -249,7 +249,7 @@ async fn a_rollback_retains_the_instances_that_it_lost() {
     world.link.inject(Fault::Rollback);
     assert_eq!(world.stored_ids().await, "a");
     until(&view, |state| state.status().is_live() && !state.retained().is_empty()).await;
-    assert_eq!(start.elapsed(), secs(0), "a store that says so is asked at once");
+    assert_eq!(start.elapsed(), secs(0), "the service was not loaded at once");
     assert_eq!((shown(&view), retained(&view)), ("a b c".into(), "b c".into()));
     assert_eq!(ids(view.store_snapshot().unwrap().instances()), "a");
     pass(secs(600)).await;
@@ -297,13 +297,13 @@ async fn a_watch_closes_with_the_last_handle_of_any_kind() {
         assert_eq!(world.spy.open(), 0);
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     }
-    assert_eq!(world.spy.watches().len(), 3, "it was opened anew each time");
+    assert_eq!(world.spy.watches().len(), 3, "a new watch each time");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_view_outlives_the_discovery_it_came_from() {
+async fn a_view_outlives_its_discovery() {
     let world = World::new();
-    let view = world.view(DiscoveryOptions::default()).await; // its discovery is gone
+    let view = world.view(DiscoveryOptions::default()).await; // its discovery is dropped
     world.put("a").await;
     until_shown(&view, "a").await;
     drop(view);
@@ -344,7 +344,7 @@ fn a_view_whose_runtime_was_shut_down_is_closed() {
     let updates = view.updates();
     drop(first);
     assert!(!view.status().is_live());
-    // Its last state can be read, and nobody waits for another.
+    // Its last state can still be read, and waits end at once.
     let mut clone = view.clone();
     let (ready, changed) = runtime().unwrap().block_on(async {
         within(clone.changed()).await.unwrap();

@@ -1,13 +1,13 @@
-//! Many registrations of one process, and a store that is slow.
+//! Tests of the request limits: many registrations of one process on a slow store.
 
 use crate::support::*;
 use registry_engine::Registration;
 use tokio::time::Instant;
 
-/// How many registrations are made at a time: 300 for each second that one may take, which are 2.67.
+/// The maximum number of registrations in flight: 300 per second of their timeout, which is 2.67 s.
 const REGISTRATIONS: usize = 799;
 
-/// How many renewals: 1,000 for each second.
+/// The maximum number of renewals in flight: 1,000 per second of their timeout.
 const RENEWALS: usize = 3_333;
 
 const _: () = assert!(TTL.as_secs() == 10);
@@ -26,8 +26,8 @@ fn active(registrations: &[Registration]) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_slow_is_asked_for_no_more_registrations_than_it_makes_in_time() {
-    // If all asked at once, so slow a store would answer none of them in time, and would be asked again and again.
+async fn no_more_registrations_are_in_flight_than_a_slow_store_answers_in_time() {
+    // If all requests were in flight at once, such a slow store would answer none in time, and all would be repeated.
     let world = World::new();
     world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Late(secs(2))));
     let registrations = start_in_background(&world, 2_000).await;
@@ -45,12 +45,12 @@ async fn a_store_that_is_slow_is_asked_for_no_more_registrations_than_it_makes_i
     assert_eq!(
         (world.spy.claims().len(), active(&registrations)),
         (2_000, 2_000),
-        "none was given up"
+        "no request timed out"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registration_that_waits_for_its_turn_stops_at_once() {
+async fn a_registration_that_waits_for_a_permit_stops_at_once() {
     let world = World::new();
     world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Hang));
     let mut registrations = start_in_background(&world, REGISTRATIONS + 1).await;
@@ -58,11 +58,11 @@ async fn a_registration_that_waits_for_its_turn_stops_at_once() {
     let start = Instant::now();
     registrations.pop().unwrap().stop().await.unwrap();
     assert!(start.elapsed() <= TICK, "{:?}", start.elapsed());
-    assert_eq!(world.spy.claims().len(), REGISTRATIONS, "it never asked");
+    assert_eq!(world.spy.claims().len(), REGISTRATIONS, "it sent a request");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_slow_is_asked_for_no_more_renewals_than_it_makes_in_time() {
+async fn no_more_renewals_are_in_flight_than_a_slow_store_answers_in_time() {
     let world = World::new();
     let registrations = start_in_background(&world, 5_000).await;
     pass(secs(1)).await;
@@ -79,7 +79,7 @@ async fn a_store_that_is_slow_is_asked_for_no_more_renewals_than_it_makes_in_tim
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_whose_renewal_waits_for_its_turn_expires_in_time() {
+async fn the_status_changes_when_a_lease_expires_while_its_renewal_waits_for_a_permit() {
     let world = World::new();
     let registrations = start_in_background(&world, 5_000).await;
     pass(secs(1)).await;
@@ -87,8 +87,8 @@ async fn a_lease_whose_renewal_waits_for_its_turn_expires_in_time() {
         let is_request = matches!(call, Call::KeepAlive(_) | Call::Register(..));
         is_request.then_some(Twist::Hang)
     });
-    pass(TTL + secs(4)).await; // the last renewals before were made up to 4 s later
-    assert_eq!(active(&registrations), 0, "the status is not true");
+    pass(TTL + secs(4)).await; // the last acknowledged renewals were sent within the last 4 s
+    assert_eq!(active(&registrations), 0, "still active after the expiry");
     world.spy.untwist();
     pass(TTL).await;
     assert_eq!(active(&registrations), 5_000);
