@@ -10,14 +10,14 @@
 //! | `ListenOn: 0.0.0.0:8080`, `:8080` or `[::]:8080`, with `POD_IP` in the environment | `$POD_IP:8080`, as in go-zero |
 //! | the same without `POD_IP` | the first address of the first usable interface |
 //!
-//! Port 0 stands for the bound port. An interface is usable if it is up, is not a loopback interface, and does not belong
-//! to a container or virtual machine network (`docker0`, `br-0123456789ab`, `veth*`, `virbr*`, `cni0`, `lxcbr0`,
+//! Port 0 stands for the bound port. An interface is usable if it is up, is not a loopback interface, and does not
+//! belong to a container or virtual machine network (`docker0`, `br-0123456789ab`, `veth*`, `virbr*`, `cni0`, `lxcbr0`,
 //! `flannel.1`, `cali*`, `kube-ipvs0`, `podman0`, ...). `Interface` and `Cidr` may also select such interfaces. IPv4
 //! addresses are preferred, as in go-zero.
 //!
 //! An IPv6 address is published only if the listener accepts IPv6. [`ListenOn::bind`] listens on both IPv4 and IPv6 for
-//! `0.0.0.0:8080`, `:8080` and `[::]:8080`, as Go does. A listener that is bound to `0.0.0.0:8080` in another way accepts
-//! IPv4 only.
+//! `0.0.0.0:8080`, `:8080` and `[::]:8080`, as Go does. A listener that is bound to `0.0.0.0:8080` in another way
+//! accepts IPv4 only.
 //!
 //! Unspecified (`0.0.0.0`, `[::]`), link-local (`169.254.*`, `[fe80::]`) and multicast addresses are refused, since no
 //! other machine can dial them. go-zero (`zrpc/internal/rpcpubserver.go`) publishes them, and publishes `0.0.0.0` if it

@@ -157,8 +157,8 @@ impl Client {
         instance.check().map(|()| instance)
     }
 
-    /// Returns a view of `service`. Keep the view: each one has its own call statistics. All views of a service share one
-    /// watch.
+    /// Returns a view of `service`. Keep the view: each one has its own call statistics. All views of a service share
+    /// one watch.
     ///
     /// It can be called from any thread, since the view's task runs on the client's runtime.
     ///

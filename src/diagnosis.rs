@@ -9,8 +9,8 @@ use crate::store::{ConnectOptions, Target};
 /// Diagnoses the registry that `url` names: whether it answers, what these credentials may do, how its servers are
 /// configured, and which foreign keys it contains.
 ///
-/// A failed connection is a finding too. The diagnosis reads everything under the prefix, and registers an instance of the
-/// service `~doctor` for a moment.
+/// A failed connection is a finding too. The diagnosis reads everything under the prefix, and registers an instance of
+/// the service `~doctor` for a moment.
 ///
 /// ```
 /// use service_registry::diagnosis::{Level, diagnose};

@@ -9,10 +9,10 @@
 //!   Key: user.rpc
 //! ```
 //!
-//! [`ServerConfig`] is the configuration of a server, `ClientConfig` (with the feature `grpc`) that of a client. [`read`]
-//! reads a YAML, TOML or JSON file, chosen by its extension. [`Loader`] can also expand `${VARIABLE}`, like go-zero's
-//! `conf.UseEnv`. As in go-zero (`core/conf`), field names are case-insensitive and unknown fields are ignored, both
-//! go-zero's own (`Log`, `Telemetry`...) and those of the service.
+//! [`ServerConfig`] is the configuration of a server, `ClientConfig` (with the feature `grpc`) that of a client.
+//! [`read`] reads a YAML, TOML or JSON file, chosen by its extension. [`Loader`] can also expand `${VARIABLE}`, like
+//! go-zero's `conf.UseEnv`. As in go-zero (`core/conf`), field names are case-insensitive and unknown fields are
+//! ignored, both go-zero's own (`Log`, `Telemetry`...) and those of the service.
 //!
 //! `docs/go-zero.md` lists the differences to go-zero. In short: settings that go-zero accepts but does not honour are
 //! refused.
@@ -31,8 +31,8 @@
 //! | `CertFile`, `CertKeyFile`, `CACertFile` | PEM files for TLS: our certificate, its key, and the trusted authority. Set all three or none |
 //! | `InsecureSkipVerify` | `true` is refused unless `ServiceRegistry.InsecureSkipVerify` is also `true` |
 //!
-//! If only one of `Hosts` and `Key` is empty, the configuration is `Invalid`; go-zero would silently not register. If both
-//! are empty, nothing is registered.
+//! If only one of `Hosts` and `Key` is empty, the configuration is `Invalid`; go-zero would silently not register. If
+//! both are empty, nothing is registered.
 //!
 //! # `ServiceRegistry`
 //!
@@ -50,8 +50,8 @@
 //! # Errors
 //!
 //! All errors are `Invalid` and name the field, or the line if the syntax is wrong; those of `read` also name the path.
-//! No error and no `Debug` output shows a password or a token. For a configuration type of your own, that holds only if a
-//! [`Loader`] reads it: other deserializers may quote the text in errors, and parse scalars by other rules.
+//! No error and no `Debug` output shows a password or a token. For a configuration type of your own, that holds only if
+//! a [`Loader`] reads it: other deserializers may quote the text in errors, and parse scalars by other rules.
 
 #[cfg(feature = "grpc")]
 mod client;

@@ -9,8 +9,8 @@ use crate::View;
 
 /// Returns a channel to the instances of `view`. Any client that tonic generates works over it.
 ///
-/// The channel uses the registry connection of the view's client. It uses the zone of the view unless `options` set one,
-/// and the ejection settings of `options`.
+/// The channel uses the registry connection of the view's client. It uses the zone of the view unless `options` set
+/// one, and the ejection settings of `options`.
 ///
 /// ```
 /// use service_registry::connect;

@@ -15,8 +15,8 @@ use std::error::Error as StdError;
 use std::io;
 use std::iter::successors;
 
-/// Classifies the result of an HTTP call, for [`Pick::observe_with`](crate::Pick::observe_with): see [`classify_status`]
-/// and [`classify_error`].
+/// Classifies the result of an HTTP call, for [`Pick::observe_with`](crate::Pick::observe_with): see
+/// [`classify_status`] and [`classify_error`].
 ///
 /// ```
 /// use http::Response;

@@ -30,26 +30,26 @@ use tokio::time::timeout;
 
 /// Runs a tonic or axum server and keeps its instance registered while it serves.
 ///
-/// The caller binds the listener, so a port that is in use fails before anything else starts. `server` builds the server
-/// from a [`Listener`] and a future that completes when the server must shut down. The steps are:
+/// The caller binds the listener, so a port that is in use fails before anything else starts. `server` builds the
+/// server from a [`Listener`] and a future that completes when the server must shut down. The steps are:
 ///
 /// 1. The server runs, and its [health](ServeOptions::health) is `NOT_SERVING`.
 /// 2. If [`ready`](ServeOptions::ready) is set, `serve` waits for it.
 /// 3. The instance is registered, and the health becomes `SERVING`. It stays `SERVING` during store outages, so that
 ///    nothing restarts a server that works.
-/// 4. SIGTERM, SIGINT or [`shutdown`](ServeOptions::shutdown) starts the shutdown. The health becomes `NOT_SERVING`, and
-///    the instance is `Draining` for the time [`drain`](ServeOptions::drain). The server still serves while callers move
-///    to other instances.
+/// 4. SIGTERM, SIGINT or [`shutdown`](ServeOptions::shutdown) starts the shutdown. The health becomes `NOT_SERVING`,
+///    and the instance is `Draining` for the time [`drain`](ServeOptions::drain). The server still serves while callers
+///    move to other instances.
 /// 5. The instance is withdrawn.
 /// 6. The server stops accepting connections, and has [`grace`](ServeOptions::grace) for the requests in flight.
 ///
-/// If the server ends by itself, its instance is withdrawn at once. A second signal ends `serve` immediately in any step;
-/// the instance then stays listed until its ttl has passed. The same happens if this future is dropped and the runtime
-/// ends before it has withdrawn the instance.
+/// If the server ends by itself, its instance is withdrawn at once. A second signal ends `serve` immediately in any
+/// step; the instance then stays listed until its ttl has passed. The same happens if this future is dropped and the
+/// runtime ends before it has withdrawn the instance.
 ///
 /// A server can start while its store is down: use a lazy client
-/// ([`ClientBuilder::connect_lazy`](crate::ClientBuilder::connect_lazy)) and a [registration](ServeOptions::registration)
-/// that starts [in the background](RegistrationOptions::in_background).
+/// ([`ClientBuilder::connect_lazy`](crate::ClientBuilder::connect_lazy)) and a
+/// [registration](ServeOptions::registration) that starts [in the background](RegistrationOptions::in_background).
 ///
 /// With tonic and the feature `grpc` (`examples/mall` is a complete program):
 ///

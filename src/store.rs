@@ -1,5 +1,5 @@
-//! The store contract below a [`Client`](crate::Client): for authors of stores and decorators, and for programs that work
-//! with leases, snapshots and batches directly.
+//! The store contract below a [`Client`](crate::Client): for authors of stores and decorators, and for programs that
+//! work with leases, snapshots and batches directly.
 //!
 //! [`Registry`] states the laws that every store keeps.
 

@@ -4,9 +4,9 @@ use crate::{Change, Cursor, Revision};
 
 /// All changes that one revision made to a service.
 ///
-/// A batch is atomic: `etcdctl del --prefix` deletes several instances at one revision, and a reader that resumed between
-/// them would lose some. Each id occurs at most once in a batch, and the order of changes has no meaning. A batch without
-/// changes is progress: it moves the cursor past changes to other services.
+/// A batch is atomic: `etcdctl del --prefix` deletes several instances at one revision, and a reader that resumed
+/// between them would lose some. Each id occurs at most once in a batch, and the order of changes has no meaning. A
+/// batch without changes is progress: it moves the cursor past changes to other services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Batch {

@@ -18,8 +18,9 @@ use tokio::time::timeout;
 pub struct CallOptions {
     /// How long the caller waits for the answer. A call without an answer by then fails with `Unavailable`.
     ///
-    /// The store has timeouts of its own; the shorter one applies. `None` leaves the timeout to the store. When the caller's
-    /// timeout passes, the store does not conclude that the server is dead. For a watch, the timeout limits only the opening.
+    /// The store has timeouts of its own; the shorter one applies. `None` leaves the timeout to the store. When the
+    /// caller's timeout passes, the store does not conclude that the server is dead. For a watch, the timeout limits
+    /// only the opening.
     pub timeout: Option<Duration>,
     /// The consistency of a load.
     pub consistency: Consistency,
@@ -71,8 +72,8 @@ pub enum Consistency {
     /// Within one lineage, the answer contains every write that was acknowledged before the call.
     #[default]
     Strong,
-    /// The answer may be an older state: an etcd member answers without a quorum. A store without such reads answers as for
-    /// [`Strong`](Self::Strong).
+    /// The answer may be an older state: an etcd member answers without a quorum. A store without such reads answers as
+    /// for [`Strong`](Self::Strong).
     Stale,
 }
 
@@ -83,8 +84,8 @@ pub enum Presence {
     /// The store checks that the record is the last acknowledged one, as the law "Lost write" requires.
     #[default]
     Check,
-    /// The caller already knows this from an open [`watch_record`](crate::Registry::watch_record). A store skips the check
-    /// if it costs a separate request.
+    /// The caller already knows this from an open [`watch_record`](crate::Registry::watch_record). A store skips the
+    /// check if it costs a separate request.
     Proven,
 }
 

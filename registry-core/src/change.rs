@@ -47,8 +47,8 @@ impl Deleted {
         &self.id
     }
 
-    /// Returns the reason. `None` if the store does not know it, such as for a record that others deleted or overwrote, for
-    /// a revoked lease, and for a difference between two loads.
+    /// Returns the reason. `None` if the store does not know it, such as for a record that others deleted or overwrote,
+    /// for a revoked lease, and for a difference between two loads.
     pub fn reason(&self) -> Option<DeleteReason> {
         self.reason
     }

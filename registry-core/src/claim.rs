@@ -13,8 +13,8 @@ pub const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The ttl of registrations and views if neither their options nor the store's URL set one.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
 
-/// Returns the default silence timeout of a store: two thirds of its [default ttl](crate::Registry::default_ttl). A view
-/// thus becomes stale before leases expire that could not be renewed during the silence.
+/// Returns the default silence timeout of a store: two thirds of its [default ttl](crate::Registry::default_ttl). A
+/// view thus becomes stale before leases expire that could not be renewed during the silence.
 ///
 /// ```
 /// use registry_core::silence_timeout;

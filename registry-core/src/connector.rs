@@ -48,14 +48,14 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `Invalid` if a part of the URL is wrong, or if the options set a namespace and the store has none. `Unavailable` if
-    /// the store does not answer, `Denied` if it refuses the credentials.
+    /// `Invalid` if a part of the URL is wrong, or if the options set a namespace and the store has none. `Unavailable`
+    /// if the store does not answer, `Denied` if it refuses the credentials.
     async fn connect(&self, target: &Target, options: &ConnectOptions) -> Result<Connected>;
 
     /// Returns a handle to the store that `target` names without sending a request; its first call connects.
     ///
-    /// That call also runs the checks of [`connect`](Self::connect). If one fails, every call returns its error until the
-    /// cause is corrected.
+    /// That call also runs the checks of [`connect`](Self::connect). If one fails, every call returns its error until
+    /// the cause is corrected.
     ///
     /// # Errors
     ///
@@ -76,8 +76,8 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
 pub struct ConnectOptions {
     /// The namespace: a service in one namespace is not visible in another. If unset, that of the URL.
     ///
-    /// A connector puts it where its URLs have it, such as the path of `etcd://` or the option `prefix` of `redis://`, and
-    /// refuses a URL that states a different one.
+    /// A connector puts it where its URLs have it, such as the path of `etcd://` or the option `prefix` of `redis://`,
+    /// and refuses a URL that states a different one.
     pub namespace: Option<String>,
 }
 
@@ -159,7 +159,7 @@ impl Connected {
 /// A store that can diagnose itself.
 #[async_trait]
 pub trait Diagnose: fmt::Debug + Send + Sync + 'static {
-    /// Diagnoses the store: whether it answers, what these credentials may do, how its servers are configured, and which
-    /// foreign keys it contains.
+    /// Diagnoses the store: whether it answers, what these credentials may do, how its servers are configured, and
+    /// which foreign keys it contains.
     async fn diagnose(&self) -> Vec<Finding>;
 }

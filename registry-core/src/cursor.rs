@@ -10,11 +10,11 @@ use std::sync::Arc;
 /// A position to resume a watch from: a revision, and a proof that the history up to it is still the same.
 ///
 /// A revision alone is not enough. After a failover, Redis was observed to fall from revision 3913 to 1827 and then to
-/// reuse the old numbers for another history. An etcd that was wiped, or restored from a backup, keeps its cluster id and
-/// does the same.
+/// reuse the old numbers for another history. An etcd that was wiped, or restored from a backup, keeps its cluster id
+/// and does the same.
 ///
-/// A cursor is opaque and can be stored across restarts of the process: write it with [`Display`](fmt::Display) or serde,
-/// and read it with [`FromStr`] or serde.
+/// A cursor is opaque and can be stored across restarts of the process: write it with [`Display`](fmt::Display) or
+/// serde, and read it with [`FromStr`] or serde.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Cursor {
     origin: Origin,
@@ -51,8 +51,8 @@ struct OriginInner {
 }
 
 impl Origin {
-    /// Returns the origin for `service` in a store of kind `store`. `scope` is the rest of the configuration that decides
-    /// which data is read, such as a key prefix.
+    /// Returns the origin for `service` in a store of kind `store`. `scope` is the rest of the configuration that
+    /// decides which data is read, such as a key prefix.
     pub fn new(store: &str, scope: &str, service: &ServiceName) -> Self {
         let (store, scope, service) = (store.to_owned(), scope.to_owned(), service.clone());
         Self(Arc::new(OriginInner { store, scope, service }))

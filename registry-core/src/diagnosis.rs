@@ -61,8 +61,8 @@ impl Finding {
         Self { level: Level::Error, ..Self::warning(check, message, advice) }
     }
 
-    /// Returns a warning for a check that could not be made. Credentials that suffice for a registry may not suffice for
-    /// every check.
+    /// Returns a warning for a check that could not be made. Credentials that suffice for a registry may not suffice
+    /// for every check.
     pub fn skipped(check: &'static str, why: &Error) -> Self {
         Self::warning(check, format!("could not be checked: {}", why.chain()), why.kind().advice())
     }
@@ -72,8 +72,8 @@ impl Finding {
         Self::error(check, why.chain().to_string(), why.kind().advice())
     }
 
-    /// Returns the finding for a failed check: [`skipped`](Self::skipped) if these credentials may not make it, otherwise
-    /// [`failed`](Self::failed).
+    /// Returns the finding for a failed check: [`skipped`](Self::skipped) if these credentials may not make it,
+    /// otherwise [`failed`](Self::failed).
     pub fn from_error(check: &'static str, why: &Error) -> Self {
         match why.kind() {
             ErrorKind::Denied => Self::skipped(check, why),
@@ -109,8 +109,8 @@ pub async fn check(
     in_time(findings).await.unwrap_or_else(|error| vec![Finding::from_error(name, &error)])
 }
 
-/// Returns the findings about the records in a store. For authors of stores: `unreadable` are the names of the records that
-/// cannot be decoded, and `advice` is what to do about them.
+/// Returns the findings about the records in a store. For authors of stores: `unreadable` are the names of the records
+/// that cannot be decoded, and `advice` is what to do about them.
 pub fn records(
     services: usize,
     instances: usize,
@@ -204,8 +204,9 @@ async fn register_and_withdraw(registry: &dyn Registry, service: &ServiceName) -
     let lease = registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
     let renewed = registry.keep_alive(&lease, &CallOptions::DEFAULT).await;
     let loaded = registry.load(service, &CallOptions::DEFAULT).await;
-    // Withdraw before looking at the results, so that nothing stays behind. If even that is denied, the record expires with
-    // its ttl: some etcd releases check write permission not for a nested transaction, but when the lease is revoked.
+    // Withdraw before looking at the results, so that nothing stays behind. If even that is denied, the record expires
+    // with its ttl: some etcd releases check write permission not for a nested transaction, but when the lease is
+    // revoked.
     registry.deregister(&lease, &CallOptions::DEFAULT).await?;
     renewed?;
     match loaded?.records().find(instance.id().as_str()) {

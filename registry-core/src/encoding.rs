@@ -9,10 +9,10 @@
 //! written only if they are set. `ttl` is in milliseconds. `lease` is written only if the store keeps it nowhere else.
 //!
 //! Encoding is strict, decoding is tolerant. A record is undecodable if it is larger than [`MAX_RECORD_LEN`], is not a
-//! JSON object, or has no readable address. A reader ignores unknown fields, and uses the default for a missing or `null`
-//! weight, status or metadata. A weight or status that it does not understand makes the instance unavailable: the weight
-//! becomes 0, the status [`Unknown`](InstanceStatus::Unknown). Any other field that it does not understand counts as
-//! missing. A higher `v` alone changes nothing.
+//! JSON object, or has no readable address. A reader ignores unknown fields, and uses the default for a missing or
+//! `null` weight, status or metadata. A weight or status that it does not understand makes the instance unavailable:
+//! the weight becomes 0, the status [`Unknown`](InstanceStatus::Unknown). Any other field that it does not understand
+//! counts as missing. A higher `v` alone changes nothing.
 
 use crate::instance::{DEFAULT_WEIGHT, Port};
 use crate::metadata::Metadata;
@@ -97,8 +97,8 @@ enum StoredStatus {
 pub enum Stored {
     /// The instance is registered.
     Live(Record),
-    /// The owner has withdrawn the instance, but the store has not deleted the record yet. The instance is not listed and
-    /// does not hold its id.
+    /// The owner has withdrawn the instance, but the store has not deleted the record yet. The instance is not listed
+    /// and does not hold its id.
     Withdrawn(Record),
 }
 
@@ -119,8 +119,8 @@ pub fn encode(record: &Record) -> Result<Vec<u8>> {
     encode_as(record, status)
 }
 
-/// Encodes `record` as [withdrawn](Stored::Withdrawn) by its owner. An earlier release reads it as an instance that is not
-/// available.
+/// Encodes `record` as [withdrawn](Stored::Withdrawn) by its owner. An earlier release reads it as an instance that is
+/// not available.
 ///
 /// # Errors
 ///

@@ -161,8 +161,9 @@ impl Error {
             .join(": ")
     }
 
-    /// Returns the current holder of the id, if this is a `Superseded` error of [`register`](crate::Registry::register). Pass
-    /// it to [`Takeover::From`](crate::Takeover::From) to displace the holder.
+    /// Returns the current holder of the id, if this is a `Superseded` error of
+    /// [`register`](crate::Registry::register). Pass it to [`Takeover::From`](crate::Takeover::From) to displace the
+    /// holder.
     pub fn holder(&self) -> Option<&Holder> {
         self.holder.as_deref()
     }

@@ -19,8 +19,8 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Returns a holder. For authors of stores: `lease` is the lease of the stored record, and `claimed` is the revision since
-    /// which the id has had this holder without interruption.
+    /// Returns a holder. For authors of stores: `lease` is the lease of the stored record, and `claimed` is the
+    /// revision since which the id has had this holder without interruption.
     pub fn new(lease: Option<LeaseId>, claimed: Option<Revision>) -> Self {
         Self { lease, claimed }
     }

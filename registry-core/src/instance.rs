@@ -113,11 +113,11 @@ struct Extra {
 }
 
 impl Instance {
-    /// Returns an instance of `service` at the address `bound`, with a [random](InstanceId::random) id, the status `Up` and
-    /// the [default weight](DEFAULT_WEIGHT).
+    /// Returns an instance of `service` at the address `bound`, with a [random](InstanceId::random) id, the status `Up`
+    /// and the [default weight](DEFAULT_WEIGHT).
     ///
-    /// `bound` is the local address of a listener. An unspecified address (`0.0.0.0:8080`) stands for an address of this
-    /// machine: `Client` in the crate `service-registry` replaces it on registration, but a store refuses it.
+    /// `bound` is the local address of a listener. An unspecified address (`0.0.0.0:8080`) stands for an address of
+    /// this machine: `Client` in the crate `service-registry` replaces it on registration, but a store refuses it.
     ///
     /// # Errors
     ///
@@ -242,9 +242,9 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// `Invalid` if the [service name](ServiceName::check_new) is a relative path or reserved, if the address is unspecified,
-    /// if a port is 0, if a label or an entry of the metadata has an empty name, or if the metadata is larger than
-    /// [`MAX_METADATA_LEN`].
+    /// `Invalid` if the [service name](ServiceName::check_new) is a relative path or reserved, if the address is
+    /// unspecified, if a port is 0, if a label or an entry of the metadata has an empty name, or if the metadata is
+    /// larger than [`MAX_METADATA_LEN`].
     pub fn check(&self) -> Result<()> {
         let invalid = |message| Err(Error::new(ErrorKind::Invalid, message));
         self.service().check_new()?;

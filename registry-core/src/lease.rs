@@ -41,14 +41,14 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Returns a granted lease. For authors of stores: `revision` is that of the last write of the record. The store uses it
-    /// to detect that the record is no longer the acknowledged one.
+    /// Returns a granted lease. For authors of stores: `revision` is that of the last write of the record. The store
+    /// uses it to detect that the record is no longer the acknowledged one.
     pub fn new(id: LeaseId, ttl: Duration, instance: Instance, revision: Revision) -> Self {
         Self { id, ttl, instance, revision, proof: None }
     }
 
-    /// Adds a proof that distinguishes the record from another one with the same revision after a rollback. For authors of
-    /// stores.
+    /// Adds a proof that distinguishes the record from another one with the same revision after a rollback. For authors
+    /// of stores.
     #[must_use]
     pub fn with_proof(mut self, proof: impl fmt::Display) -> Self {
         self.proof = Some(proof.to_string().into());

@@ -9,8 +9,8 @@ use std::num::NonZeroI64;
 
 /// The identity of one registration: a number from 1 to `i64::MAX` that the caller draws.
 ///
-/// It identifies one incarnation of an instance, and makes `register` idempotent: a call with the same lease id repeats the
-/// registration, a call with another lease id competes for the instance id.
+/// It identifies one incarnation of an instance, and makes `register` idempotent: a call with the same lease id repeats
+/// the registration, a call with another lease id competes for the instance id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct LeaseId(NonZeroI64);

@@ -1,12 +1,12 @@
 //! The contract of a service registry, implemented by stores for etcd, Redis and memory.
 //!
 //! A store implements [`Registry`]: it [registers](Registry::register) an [`Instance`] of a service with a lease,
-//! [loads](Registry::load) a service, and [watches](Registry::watch) it from the loaded revision. A watch is a versioned
-//! stream of changes that can be resumed, and that reports lost history.
+//! [loads](Registry::load) a service, and [watches](Registry::watch) it from the loaded revision. A watch is a
+//! versioned stream of changes that can be resumed, and that reports lost history.
 //!
-//! This crate contains what all stores share: the data model, the trait and its laws, and the stored form of an instance.
-//! It contains no store. Applications use `registry-engine`, which renews leases, retries, and resumes watches over any
-//! store. This example uses the memory store:
+//! This crate contains what all stores share: the data model, the trait and its laws, and the stored form of an
+//! instance. It contains no store. Applications use `registry-engine`, which renews leases, retries, and resumes
+//! watches over any store. This example uses the memory store:
 //!
 //! ```
 //! use futures_util::StreamExt;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 /// An identifier of the history that a store answered from.
 ///
 /// If two answers have the same lineage, the store noticed no failover, election, restart or rollback between them. If
-/// their lineages differ, such an event happened, even if cursors remained valid. A lineage is opaque and unordered, and
-/// must not be stored across restarts of the process.
+/// their lineages differ, such an event happened, even if cursors remained valid. A lineage is opaque and unordered,
+/// and must not be stored across restarts of the process.
 ///
 /// | store | lineage |
 /// | --- | --- |

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
 
-/// Metadata in canonical JSON. The map is built on first use: a map of one entry takes over 500 bytes, and most holders of
-/// an instance never read it.
+/// Metadata in canonical JSON. The map is built on first use: a map of one entry takes over 500 bytes, and most holders
+/// of an instance never read it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metadata {
     /// An object with sorted keys and without spaces; empty if there are no entries.
@@ -71,7 +71,8 @@ impl PartialEq for Metadata {
 
 impl Eq for Metadata {}
 
-/// Deserializes from JSON only. Sorted entries without escapes are copied into the canonical form without building a map.
+/// Deserializes from JSON only. Sorted entries without escapes are copied into the canonical form without building a
+/// map.
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MetadataVisitor)

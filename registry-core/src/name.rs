@@ -14,8 +14,8 @@ use std::str::FromStr;
 /// The maximum length of a service name or instance id, in bytes.
 pub const MAX_NAME_LEN: usize = 255;
 
-/// Declares a type of checked text that is cheap to clone. Short texts are stored inline, so comparisons in ordered maps
-/// follow no pointer.
+/// Declares a type of checked text that is cheap to clone. Short texts are stored inline, so comparisons in ordered
+/// maps follow no pointer.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
@@ -110,13 +110,14 @@ macro_rules! text {
 text! {
     /// The name of a service, such as `user.rpc` or `prod/order.rpc`.
     ///
-    /// It has 1 to 255 bytes without control characters. It may contain `/`, but not at the start or the end. Services with
-    /// a common prefix are separate: none sees the instances of another.
+    /// It has 1 to 255 bytes without control characters. It may contain `/`, but not at the start or the end. Services
+    /// with a common prefix are separate: none sees the instances of another.
     ServiceName, check_service_name
 }
 
 impl ServiceName {
-    /// Splits a key that other programs chose, such as go-zero's `Etcd.Key`, into its leading slashes and a service name.
+    /// Splits a key that other programs chose, such as go-zero's `Etcd.Key`, into its leading slashes and a service
+    /// name.
     ///
     /// The slashes belong into the path of the store's URL: `/grpc/user.rpc` is the service `grpc/user.rpc` of
     /// `etcd://host//?layout=go-zero`.

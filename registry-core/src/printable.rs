@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
-/// Escapes every unprintable character of `text`: control characters, line breaks, bidirectional and zero-width characters,
-/// and combining characters, some of which are invisible.
+/// Escapes every unprintable character of `text`: control characters, line breaks, bidirectional and zero-width
+/// characters, and combining characters, some of which are invisible.
 ///
-/// Text from a store, a server or a file must not send control sequences to a terminal, forge a log line, or imitate other
-/// text. Quotes and backslashes are not escaped, so escaped text is not escaped again. The result is for people and cannot
-/// be parsed back.
+/// Text from a store, a server or a file must not send control sequences to a terminal, forge a log line, or imitate
+/// other text. Quotes and backslashes are not escaped, so escaped text is not escaped again. The result is for people
+/// and cannot be parsed back.
 ///
 /// ```
 /// use registry_core::printable;

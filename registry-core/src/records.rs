@@ -51,8 +51,8 @@ impl Records {
 
     /// Applies all `changes` in order.
     ///
-    /// A shared slice is copied first. Up to 16 changes each cost O(log n) comparisons and a shift of the slice; more are
-    /// merged in one pass.
+    /// A shared slice is copied first. Up to 16 changes each cost O(log n) comparisons and a shift of the slice; more
+    /// are merged in one pass.
     ///
     /// ```
     /// use registry_core::{Change, Deleted, Instance, Record, Records};

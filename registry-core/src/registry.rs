@@ -22,8 +22,8 @@ use std::time::Duration;
 ///
 /// ## Fold
 ///
-/// A [`load`](Self::load) returns all records of a service as of one cursor. A snapshot, plus the batches of a watch from
-/// its cursor up to a revision, equals a load at that revision.
+/// A [`load`](Self::load) returns all records of a service as of one cursor. A snapshot, plus the batches of a watch
+/// from its cursor up to a revision, equals a load at that revision.
 ///
 /// ## Order
 ///
@@ -34,10 +34,10 @@ use std::time::Duration;
 ///
 /// From the cursor of any snapshot or batch, [`watch`](Self::watch) delivers exactly the later changes, or fails with
 /// `Compacted` or `Diverged`, at once or as its first item. It never skips a change. A watch that has read all changes
-/// survives a compaction. `Compacted` means that history was dropped; `Diverged` means that it was rolled back, wiped or
-/// replaced. A cursor of another service, or of a store of another kind, is `Invalid`. A cursor of another store of the
-/// same kind is `Invalid` on memory and etcd; Redis cannot distinguish it from replaced data and reports `Diverged`. Each
-/// store documents the minimum history that it keeps.
+/// survives a compaction. `Compacted` means that history was dropped; `Diverged` means that it was rolled back, wiped
+/// or replaced. A cursor of another service, or of a store of another kind, is `Invalid`. A cursor of another store of
+/// the same kind is `Invalid` on memory and etcd; Redis cannot distinguish it from replaced data and reports
+/// `Diverged`. Each store documents the minimum history that it keeps.
 ///
 /// ## Visibility
 ///
@@ -46,17 +46,17 @@ use std::time::Duration;
 ///
 /// ## Expiry
 ///
-/// An instance that is not renewed is deleted exactly once: not before its ttl, and no later than its ttl plus the store's
-/// grace. The deletion takes effect when a client next reads, writes or watches the place where the instance is stored.
-/// The grace is zero for memory; 1 s for etcd, plus 1 s for every 1,000 leases that expire at once; and 100 ms plus a
-/// round trip for Redis.
+/// An instance that is not renewed is deleted exactly once: not before its ttl, and no later than its ttl plus the
+/// store's grace. The deletion takes effect when a client next reads, writes or watches the place where the instance is
+/// stored. The grace is zero for memory; 1 s for etcd, plus 1 s for every 1,000 leases that expire at once; and 100 ms
+/// plus a round trip for Redis.
 ///
 /// ## Reason
 ///
-/// A deletion in a watch has the reason [`Withdrawn`](crate::DeleteReason::Withdrawn) only if the owner deregistered, and
-/// [`Expired`](crate::DeleteReason::Expired) only if the lease expired. A store that does not know the reason gives none:
-/// etcd recognises a withdrawal, but cannot distinguish an expired lease from a revoked one. The deletion of a record of
-/// an unknown lease, or of one that others deleted or overwrote, has no reason.
+/// A deletion in a watch has the reason [`Withdrawn`](crate::DeleteReason::Withdrawn) only if the owner deregistered,
+/// and [`Expired`](crate::DeleteReason::Expired) only if the lease expired. A store that does not know the reason gives
+/// none: etcd recognises a withdrawal, but cannot distinguish an expired lease from a revoked one. The deletion of a
+/// record of an unknown lease, or of one that others deleted or overwrote, has no reason.
 ///
 /// ## Takeover
 ///
@@ -72,8 +72,8 @@ use std::time::Duration;
 /// ## Lost write
 ///
 /// `keep_alive` fails with `LeaseLost` if the stored record is not the one last acknowledged to this lease. Memory and
-/// Redis detect this in the same call, etcd at the presence check, which it makes once per ttl. After a rollback, another
-/// record with the same revision as the acknowledged one counts as different. A call with
+/// Redis detect this in the same call, etcd at the presence check, which it makes once per ttl. After a rollback,
+/// another record with the same revision as the acknowledged one counts as different. A call with
 /// [`Presence::Proven`](crate::Presence::Proven) may skip the check.
 ///
 /// ## Own record
@@ -88,10 +88,11 @@ use std::time::Duration;
 /// ## Poison
 ///
 /// A record that cannot be decoded is skipped, counted in [`Snapshot::undecodable`] and logged as a warning. It ends no
-/// load and no watch. Overwriting a valid record with an undecodable one counts as a deletion. A record is undecodable if
-/// it is larger than 64 KiB, is not a JSON object, or has no readable address. In etcd's layout `grpc` a record with an
-/// unknown `Op` is also undecodable, in `kratos` one whose id contains a `/`. A `kratos` record without any endpoints is
-/// valid but unavailable. A status or a weight that a reader does not understand makes the instance unavailable.
+/// load and no watch. Overwriting a valid record with an undecodable one counts as a deletion. A record is undecodable
+/// if it is larger than 64 KiB, is not a JSON object, or has no readable address. In etcd's layout `grpc` a record with
+/// an unknown `Op` is also undecodable, in `kratos` one whose id contains a `/`. A `kratos` record without any
+/// endpoints is valid but unavailable. A status or a weight that a reader does not understand makes the instance
+/// unavailable.
 ///
 /// ## Repeat
 ///
@@ -119,9 +120,9 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// Every method may fail with `Denied`, `Internal` or `Unavailable`. `Unavailable` means that there was no answer within
-/// the store's deadline or the caller's [timeout](CallOptions::timeout), so the outcome is unknown. Each method lists its
-/// other errors.
+/// Every method may fail with `Denied`, `Internal` or `Unavailable`. `Unavailable` means that there was no answer
+/// within the store's deadline or the caller's [timeout](CallOptions::timeout), so the outcome is unknown. Each method
+/// lists its other errors.
 ///
 /// # Implementing
 ///
@@ -142,15 +143,15 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// | held by the holder that the claim takes over from | the record is replaced |
     /// | held by another holder | `Superseded`, which names the holder |
     ///
-    /// If a reply is lost, repeat the call with the same claim: it is idempotent. The returned lease replaces the one that
-    /// an earlier call returned; the older value then counts as lost.
+    /// If a reply is lost, repeat the call with the same claim: it is idempotent. The returned lease replaces the one
+    /// that an earlier call returned; the older value then counts as lost.
     ///
     /// # Errors
     ///
-    /// `Superseded` as above. `Invalid` if the instance fails its [check](Instance::check), which a store makes first, or
-    /// if the lease id is in use with another ttl or for another instance of the service. A store may keep the lease id of
-    /// a displaced or superseded claim in use until its ttl has passed. Using one lease id for several services is
-    /// undefined: never use a lease id twice.
+    /// `Superseded` as above. `Invalid` if the instance fails its [check](Instance::check), which a store makes first,
+    /// or if the lease id is in use with another ttl or for another instance of the service. A store may keep the lease
+    /// id of a displaced or superseded claim in use until its ttl has passed. Using one lease id for several services
+    /// is undefined: never use a lease id twice.
     async fn register(
         &self,
         instance: &Instance,
@@ -159,8 +160,8 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Lease>;
 
     /// Returns the current holder of the id of `instance`, in one round trip: exactly the holder that
-    /// [`register`](Self::register) would name to a new claim. `None` if the id is vacant. Only the service and the id of
-    /// the instance matter.
+    /// [`register`](Self::register) would name to a new claim. `None` if the id is vacant. Only the service and the id
+    /// of the instance matter.
     ///
     /// The read is linearizable: it shows every claim that was acknowledged before it was sent. Like every read, it may
     /// delete records whose lease has expired, and changes nothing else.
@@ -174,8 +175,8 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `LeaseLost` if the lease expired, was withdrawn or taken over, or if the stored record is not the one that was last
-    /// acknowledged: register again.
+    /// `LeaseLost` if the lease expired, was withdrawn or taken over, or if the stored record is not the one that was
+    /// last acknowledged: register again.
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration>;
 
     /// Withdraws the record that is registered under the id of `lease`. Returns `Ok` if there is none.
@@ -203,9 +204,9 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// Streams every change to the record of `lease` after its revision: the own-record watch of its owner.
     ///
     /// The watch also reports the owner's own changes: an update by [`register`](Self::register), and a
-    /// [`deregister`](Self::deregister). Several changes may be combined into the last one. A batch with a change means that
-    /// the record is no longer the one acknowledged to `lease`: it was updated, deleted, expired, overwritten or taken
-    /// over. Batches without changes are progress.
+    /// [`deregister`](Self::deregister). Several changes may be combined into the last one. A batch with a change means
+    /// that the record is no longer the one acknowledged to `lease`: it was updated, deleted, expired, overwritten or
+    /// taken over. Batches without changes are progress.
     ///
     /// # Errors
     ///
@@ -219,8 +220,8 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
         Err(unsupported("watch_record"))
     }
 
-    /// Returns the names of all services that have at least one record. Undecodable records count too, since no record is
-    /// read. The cost grows with the number of services.
+    /// Returns the names of all services that have at least one record. Undecodable records count too, since no record
+    /// is read. The cost grows with the number of services.
     ///
     /// # Errors
     ///
@@ -230,8 +231,8 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
         Err(unsupported("services"))
     }
 
-    /// Returns the ttl for registrations and views whose options set none: the [`Target::ttl`](crate::Target::ttl) of the
-    /// URL of this registry. A decorator must forward it.
+    /// Returns the ttl for registrations and views whose options set none: the [`Target::ttl`](crate::Target::ttl) of
+    /// the URL of this registry. A decorator must forward it.
     fn default_ttl(&self) -> Option<Duration> {
         None
     }

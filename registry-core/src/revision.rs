@@ -5,8 +5,8 @@ use std::fmt;
 
 /// A position in the history of one service in one store.
 ///
-/// Revisions are ordered and may have gaps, since they may also count changes to other services: etcd and the memory store
-/// number the changes of the whole store, Redis those of a shard.
+/// Revisions are ordered and may have gaps, since they may also count changes to other services: etcd and the memory
+/// store number the changes of the whole store, Redis those of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Revision(u64);
 

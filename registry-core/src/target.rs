@@ -65,11 +65,11 @@ impl Host {
 ///
 /// `scheme://[user[:password]@]host[:port][,host[:port]...][/path][?option=value&...]`
 ///
-/// `mem://` has no hosts. All stores have the option `ttl`, the default ttl of registrations and views (such as `10s` or
-/// `1m 30s`, within [`MIN_TTL`] and [`MAX_TTL`]). Each store defines its other options.
+/// `mem://` has no hosts. All stores have the option `ttl`, the default ttl of registrations and views (such as `10s`
+/// or `1m 30s`, within [`MIN_TTL`] and [`MAX_TTL`]). Each store defines its other options.
 ///
-/// Percent-encode `/`, `@`, `:` and `?` in a password, and `@` in a path or an option. The password is not shown in `Debug`,
-/// `Display` or errors.
+/// Percent-encode `/`, `@`, `:` and `?` in a password, and `@` in a path or an option. The password is not shown in
+/// `Debug`, `Display` or errors.
 ///
 /// ```
 /// use registry_core::Target;

@@ -19,8 +19,8 @@ impl TlsFiles {
     ///
     /// # Errors
     ///
-    /// `Invalid` if a file cannot be read or does not contain the expected PEM block (the error names the option and the
-    /// path), or if only one of `cert` and `key` is set.
+    /// `Invalid` if a file cannot be read or does not contain the expected PEM block (the error names the option and
+    /// the path), or if only one of `cert` and `key` is set.
     pub fn read(target: &Target) -> Result<Self> {
         let ca = target.option("ca").map(|path| certificates("ca", path)).transpose()?;
         let identity = match (target.option("cert"), target.option("key")) {
@@ -52,8 +52,8 @@ fn certificates(option: &str, path: &str) -> Result<Vec<u8>> {
     pem(option, path, "-----BEGIN CERTIFICATE-----")
 }
 
-/// Reads a PEM file that must contain `mark`. Without this check, a wrong file would fail at the first connection, if at
-/// all.
+/// Reads a PEM file that must contain `mark`. Without this check, a wrong file would fail at the first connection, if
+/// at all.
 fn pem(option: &str, path: &str, mark: &str) -> Result<Vec<u8>> {
     let text = fs::read(path).map_err(|error| {
         invalid(format!("the file of option `{option}` cannot be read, path=`{path}`"))

@@ -17,14 +17,14 @@ use std::task::{Context, Poll, ready};
 
 /// The number of unread batches with changes that a watch buffers. Progress batches do not count.
 ///
-/// One more batch ends the watch with `Unavailable`. The reader still receives the buffered batches and can resume after the
-/// last of them.
+/// One more batch ends the watch with `Unavailable`. The reader still receives the buffered batches and can resume
+/// after the last of them.
 pub const WATCH_CAPACITY: usize = 1024;
 
 /// A stream of all changes to one service after a cursor, in order and without gaps.
 ///
-/// It yields batches with strictly increasing revisions, and ends after its first error; [`cursor`](Self::cursor) is the
-/// position to resume from. Dropping the watch ends it.
+/// It yields batches with strictly increasing revisions, and ends after its first error; [`cursor`](Self::cursor) is
+/// the position to resume from. Dropping the watch ends it.
 pub struct Watch {
     cursor: Cursor,
     lineage: Lineage,
@@ -35,8 +35,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Wraps the batches of a store after `after`. The watch ends with `Internal` if the store violates the law "Order". It
-    /// has no backlog unless [set](Self::with_backlog_end).
+    /// Wraps the batches of a store after `after`. The watch ends with `Internal` if the store violates the law
+    /// "Order". It has no backlog unless [set](Self::with_backlog_end).
     pub fn new(
         after: Cursor,
         batches: impl Stream<Item = Result<Arc<Batch>>> + Send + 'static,
@@ -45,8 +45,8 @@ impl Watch {
         Self { cursor: after, lineage, backlog_end, batches: Some(batches.boxed()), guard: None }
     }
 
-    /// Returns a watch over the stream that `pass_on` returns for this watch. It keeps the cursor, the lineage and the end of
-    /// the backlog.
+    /// Returns a watch over the stream that `pass_on` returns for this watch. It keeps the cursor, the lineage and the
+    /// end of the backlog.
     #[must_use]
     pub fn wrap<S>(self, pass_on: impl FnOnce(Self) -> S) -> Self
     where
@@ -75,8 +75,8 @@ impl Watch {
         Self { guard: Some(Box::new(guard)), ..self }
     }
 
-    /// Returns a watch that yields the `backlog` and then all published batches. Apart from the backlog, it buffers at most
-    /// [`WATCH_CAPACITY`] unread batches with changes.
+    /// Returns a watch that yields the `backlog` and then all published batches. Apart from the backlog, it buffers at
+    /// most [`WATCH_CAPACITY`] unread batches with changes.
     pub fn channel(after: Cursor, backlog: Vec<Arc<Batch>>) -> (Publisher, Self) {
         let (batches, receiver) = queue(WATCH_CAPACITY);
         let last = backlog.last().map_or_else(|| after.revision(), |batch| batch.revision());
@@ -141,8 +141,8 @@ impl fmt::Debug for Watch {
 pub struct Publisher(Sender);
 
 impl Publisher {
-    /// Sends `batch` to the reader without waiting. Returns `false` if the watch is over, because it was dropped or lagged:
-    /// drop the publisher then.
+    /// Sends `batch` to the reader without waiting. Returns `false` if the watch is over, because it was dropped or
+    /// lagged: drop the publisher then.
     ///
     /// A new batch replaces unread progress, so progress never makes a watch lag.
     #[must_use]

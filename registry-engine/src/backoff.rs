@@ -6,8 +6,8 @@ use std::time::Duration;
 /// Exponential backoff with full jitter: after the nth consecutive failure, a random delay between 0 and
 /// `base * 2^(n-1)`, at most `max`.
 ///
-/// Full jitter spreads the requests of many clients evenly after an outage; with less jitter they would come in waves (see
-/// "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+/// Full jitter spreads the requests of many clients evenly after an outage; with less jitter they would come in waves
+/// (see "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     base: Duration,
@@ -17,8 +17,8 @@ pub struct Backoff {
 impl Backoff {
     /// Returns a backoff whose longest delay grows from `base` to `max`. Both are clamped to a millisecond and a day.
     ///
-    /// With a `base` below the round trip of the store, the first retries are useless. With a `max` above the ttl, an instance
-    /// may stay unregistered, or a view stale, for longer than the outage lasted.
+    /// With a `base` below the round trip of the store, the first retries are useless. With a `max` above the ttl, an
+    /// instance may stay unregistered, or a view stale, for longer than the outage lasted.
     pub fn new(base: Duration, max: Duration) -> Self {
         let base = base.clamp(Duration::from_millis(1), MAX_TTL);
         Self { base, max: max.clamp(base, MAX_TTL) }

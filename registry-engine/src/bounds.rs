@@ -3,8 +3,8 @@
 use crate::Backoff;
 use std::time::Duration;
 
-/// Returns the return bound: once the store answers on new connections, every live owner is registered again within this
-/// time. It is a third of the ttl, at least 1 s and at most 5 s.
+/// Returns the return bound: once the store answers on new connections, every live owner is registered again within
+/// this time. It is a third of the ttl, at least 1 s and at most 5 s.
 ///
 /// In the worst case it covers a request in flight on a dead connection ([`request_limit`]) and the backoff after it
 /// ([`retry_backoff`]).
@@ -19,8 +19,8 @@ pub(crate) fn request_limit(ttl: Duration) -> Duration {
 
 /// Returns `backoff` with its longest delay capped so that it fits into the [`return_bound`].
 ///
-/// The cap is at least 1 ms for each registration of this runtime that retries. A process with many registrations thus sends
-/// some 2,000 requests per second, until the cap reaches the longest delay of `backoff`.
+/// The cap is at least 1 ms for each registration of this runtime that retries. A process with many registrations thus
+/// sends some 2,000 requests per second, until the cap reaches the longest delay of `backoff`.
 pub(crate) fn retry_backoff(backoff: Backoff, ttl: Duration, retrying: u32) -> Backoff {
     backoff.capped((return_bound(ttl) / 5).max(Duration::from_millis(retrying.into())))
 }

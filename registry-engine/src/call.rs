@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Awaits `request` with the timeout `limit`. `name` is its name in errors. Pass an async block that makes the call, so that
-/// a panic before the store returns its future is caught too.
+/// Awaits `request` with the timeout `limit`. `name` is its name in errors. Pass an async block that makes the call, so
+/// that a panic before the store returns its future is caught too.
 ///
 /// # Errors
 ///

@@ -22,8 +22,8 @@ pub enum FollowEvent {
     Live,
     /// The changes of the next revision.
     Batch(Arc<Batch>),
-    /// A load or a watch failed, so changes may be missing. The stream retries: it resumes from the last cursor, or sends a
-    /// reset if the store refuses that cursor (such as with `Compacted` or `Diverged`).
+    /// A load or a watch failed, so changes may be missing. The stream retries: it resumes from the last cursor, or
+    /// sends a reset if the store refuses that cursor (such as with `Compacted` or `Diverged`).
     Trouble(Error),
 }
 
@@ -83,8 +83,8 @@ enum State {
 
 /// Returns a stream of all events of `service`. Views are built on it; use it directly to receive every event.
 ///
-/// With a cursor, the stream continues after it. Without one, or if the store refuses it, the stream begins with a reset.
-/// The stream never ends.
+/// With a cursor, the stream continues after it. Without one, or if the store refuses it, the stream begins with a
+/// reset. The stream never ends.
 pub fn follow(
     registry: Arc<dyn Registry>,
     service: ServiceName,
@@ -185,8 +185,8 @@ impl Follower {
         }
     }
 
-    /// Returns whether the cursor was also refused a short time ago. This prevents a hot loop of loads on a store that compacts
-    /// faster than the view reads.
+    /// Returns whether the cursor was also refused a short time ago. This prevents a hot loop of loads on a store that
+    /// compacts faster than the view reads.
     fn resets_often(&mut self) -> bool {
         let now = Instant::now();
         let last = self.reset_at.replace(now);

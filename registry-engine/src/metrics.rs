@@ -1,5 +1,5 @@
-//! Metrics of the engine, recorded through the crate `metrics`. Install a recorder before the first registration or view:
-//! earlier metrics and descriptions are lost (see [`describe`]). If a process has several
+//! Metrics of the engine, recorded through the crate `metrics`. Install a recorder before the first registration or
+//! view: earlier metrics and descriptions are lost (see [`describe`]). If a process has several
 //! [`Discovery`](crate::Discovery)s, the gauges of a service are the sums over their views.
 //!
 //! | name | kind | labels | meaning |
@@ -31,8 +31,8 @@ use std::sync::Once;
 
 /// Describes every metric to the recorder, with the texts of the table above.
 ///
-/// The first registration or view of a process calls this. Call it only for a recorder that is installed later, or for a
-/// second one.
+/// The first registration or view of a process calls this. Call it only for a recorder that is installed later, or for
+/// a second one.
 pub fn describe() {
     describe_gauge!(
         "registry_registrations_active",

@@ -28,8 +28,8 @@ use tokio::time::timeout;
 
 /// A registration, which keeps an instance registered until it is stopped or dropped.
 ///
-/// It renews the lease, registers again after the lease is lost, and retries until it succeeds. Register an instance only
-/// once its server listens, since callers connect at once.
+/// It renews the lease, registers again after the lease is lost, and retries until it succeeds. Register an instance
+/// only once its server listens, since callers connect at once.
 ///
 /// ```
 /// use registry_core::{CallOptions, Instance, Registry, ServiceName};
@@ -55,8 +55,9 @@ use tokio::time::timeout;
 /// # }
 /// ```
 ///
-/// A dropped registration is withdrawn in the background, if its runtime lives long enough. Prefer [`stop`](Self::stop),
-/// which reports whether the withdrawal succeeded. The compiler warns about a registration that is dropped at once:
+/// A dropped registration is withdrawn in the background, if its runtime lives long enough. Prefer
+/// [`stop`](Self::stop), which reports whether the withdrawal succeeded. The compiler warns about a registration that
+/// is dropped at once:
 ///
 /// ```compile_fail
 /// # #![deny(unused_must_use)]
@@ -80,11 +81,12 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// `Invalid` if the instance fails its [check](Instance::check) or the ttl is out of range. With [`Start::Within`] also:
+    /// `Invalid` if the instance fails its [check](Instance::check) or the ttl is out of range. With [`Start::Within`]
+    /// also:
     ///
     /// * `Invalid` or `Denied`, at once, if the store refuses the instance or the credentials.
-    /// * `Superseded`, at once, if another registration holds the id and takeover is off, or if it took the id during the
-    ///   start.
+    /// * `Superseded`, at once, if another registration holds the id and takeover is off, or if it took the id during
+    ///   the start.
     /// * `Unavailable` if the store does not answer in time.
     ///
     /// If the instance may be registered in spite of the error, it is withdrawn in the background.
@@ -100,8 +102,8 @@ impl Registration {
         Self::begin(registry, instance, &options)?.registered().await
     }
 
-    /// Begins to register `instance` in `registry` as [`start`](Self::start) does, but returns before it is registered. Use
-    /// it to get a [handle](Starting::handle) that can end a start in progress.
+    /// Begins to register `instance` in `registry` as [`start`](Self::start) does, but returns before it is registered.
+    /// Use it to get a [handle](Starting::handle) that can end a start in progress.
     ///
     /// # Errors
     ///
@@ -130,7 +132,8 @@ impl Registration {
         Ok(Starting { registration, start, registered })
     }
 
-    /// Returns the desired instance: that of the start, or of the last update. The store may not have acknowledged it yet.
+    /// Returns the desired instance: that of the start, or of the last update. The store may not have acknowledged it
+    /// yet.
     pub fn instance(&self) -> Instance {
         self.handle.commands.desired()
     }
@@ -140,8 +143,8 @@ impl Registration {
         self.handle.status.borrow().clone()
     }
 
-    /// Returns a stream of the current status and later ones. A slow reader sees only the latest status. The stream ends
-    /// after `Stopped`.
+    /// Returns a stream of the current status and later ones. A slow reader sees only the latest status. The stream
+    /// ends after `Stopped`.
     pub fn statuses(&self) -> impl Stream<Item = RegistrationStatus> + Send + Unpin + use<> {
         let mut status = self.handle.status.clone();
         status.mark_changed();
@@ -152,8 +155,8 @@ impl Registration {
         }))
     }
 
-    /// Changes the registered data: address, weight, status, zone, labels, ports or metadata. `change` receives the desired
-    /// instance, which the store may not have acknowledged yet.
+    /// Changes the registered data: address, weight, status, zone, labels, ports or metadata. `change` receives the
+    /// desired instance, which the store may not have acknowledged yet.
     ///
     /// ```
     /// # use registry_engine::Registration;
@@ -162,14 +165,14 @@ impl Registration {
     /// # }
     /// ```
     ///
-    /// Waits without a time limit until the store acknowledges the update. Dropping the future does not cancel the update.
-    /// If several updates are concurrent, the last one wins, and all callers get its outcome.
+    /// Waits without a time limit until the store acknowledges the update. Dropping the future does not cancel the
+    /// update. If several updates are concurrent, the last one wins, and all callers get its outcome.
     ///
     /// # Errors
     ///
-    /// `Invalid` if `change` changes the service or the id, or if the store refuses the data; `Denied` if the store refuses
-    /// the credentials. The last acknowledged data then stays registered. `Superseded` if another incarnation holds the id;
-    /// the update is applied once that incarnation is gone. `Closed` if the registration was stopped.
+    /// `Invalid` if `change` changes the service or the id, or if the store refuses the data; `Denied` if the store
+    /// refuses the credentials. The last acknowledged data then stays registered. `Superseded` if another incarnation
+    /// holds the id; the update is applied once that incarnation is gone. `Closed` if the registration was stopped.
     pub async fn update(&self, change: impl FnOnce(Instance) -> Instance) -> Result<()> {
         let (reply, updated) = oneshot::channel();
         let change = |desired: Instance| {
@@ -187,8 +190,8 @@ impl Registration {
         updated.await.unwrap_or_else(|_| Err(task_ended()))
     }
 
-    /// Announces that the instance is draining, waits until `grace` has passed since the call, and withdraws the instance.
-    /// The wait ends early if another task stops the registration.
+    /// Announces that the instance is draining, waits until `grace` has passed since the call, and withdraws the
+    /// instance. The wait ends early if another task stops the registration.
     ///
     /// If the future is dropped, the instance stays registered as draining.
     ///
@@ -199,15 +202,15 @@ impl Registration {
         self.handle.drain(grace).await
     }
 
-    /// Withdraws the instance. It first waits for a request in flight, which would otherwise arrive after the withdrawal and
-    /// register the instance again.
+    /// Withdraws the instance. It first waits for a request in flight, which would otherwise arrive after the
+    /// withdrawal and register the instance again.
     ///
     /// All calls, even later ones, get the outcome of the same withdrawal. Dropping the future does not cancel it.
     ///
     /// # Errors
     ///
-    /// `Unavailable` if the store did not acknowledge the withdrawal within the stop timeout: the instance may stay listed
-    /// until its ttl has passed. Otherwise the error with which the store refused the withdrawal.
+    /// `Unavailable` if the store did not acknowledge the withdrawal within the stop timeout: the instance may stay
+    /// listed until its ttl has passed. Otherwise the error with which the store refused the withdrawal.
     pub async fn stop(&self) -> Result<()> {
         self.handle.stop().await
     }

@@ -32,8 +32,8 @@ use tokio::time::{Instant, timeout};
 
 /// A handle to a local copy of one service. A task that all handles share keeps the copy up to date.
 ///
-/// [`Discovery::view`](crate::Discovery::view) creates it. The watch is closed when the last clone is dropped, together with
-/// all streams and readers made from them. Reading is wait-free and allocates nothing.
+/// [`Discovery::view`](crate::Discovery::view) creates it. The watch is closed when the last clone is dropped, together
+/// with all streams and readers made from them. Reading is wait-free and allocates nothing.
 ///
 /// ```
 /// use registry_core::Instance;
@@ -82,8 +82,8 @@ impl View {
         StateRef::new(self.shared.broadcaster.state())
     }
 
-    /// Returns the version of the state, which grows with each published state. It is cheaper to read than the state: use it
-    /// to check whether values derived from a state are outdated.
+    /// Returns the version of the state, which grows with each published state. It is cheaper to read than the state:
+    /// use it to check whether values derived from a state are outdated.
     #[inline]
     pub fn version(&self) -> u64 {
         self.shared.broadcaster.version()
@@ -117,8 +117,8 @@ impl View {
     ///
     /// # Errors
     ///
-    /// * `Denied` or `Invalid`, at once, if the store refuses the load and has never answered this view, even if there is a
-    ///   state from a file.
+    /// * `Denied` or `Invalid`, at once, if the store refuses the load and has never answered this view, even if there
+    ///   is a state from a file.
     /// * `Unavailable` after `within` if there is no state, with the last error as its source.
     /// * `Closed`, at once, if the runtime of the view was shut down.
     ///
@@ -161,9 +161,9 @@ impl View {
     /// Waits until the state is newer than the last one that this handle has seen: its instances or its
     /// [status](ViewStatus) have changed.
     ///
-    /// A handle has seen the state for which this method or [`ready`](Self::ready) last returned; at first, the state that was
-    /// current when the handle was created. A clone starts with what the original has seen. Several changes in between are
-    /// reported as one.
+    /// A handle has seen the state for which this method or [`ready`](Self::ready) last returned; at first, the state
+    /// that was current when the handle was created. A clone starts with what the original has seen. Several changes in
+    /// between are reported as one.
     ///
     /// # Errors
     ///
@@ -188,11 +188,11 @@ impl View {
 }
 
 impl View {
-    /// Reports a failed call to the instance `id`. `incarnation` is the [lease](registry_core::Record::lease) of the record
-    /// that was called.
+    /// Reports a failed call to the instance `id`. `incarnation` is the [lease](registry_core::Record::lease) of the
+    /// record that was called.
     ///
-    /// A [retained](ServiceState::retained) instance that refuses a connection is gone, so the view stops retaining it. A
-    /// report about an instance that the store lists, or about another incarnation, changes nothing.
+    /// A [retained](ServiceState::retained) instance that refuses a connection is gone, so the view stops retaining it.
+    /// A report about an instance that the store lists, or about another incarnation, changes nothing.
     ///
     /// ```
     /// # use registry_engine::{Failure, View};

@@ -23,8 +23,8 @@ pub struct InterfaceAddress {
     pub interface: String,
     /// The address.
     pub ip: IpAddr,
-    /// Whether it is a loopback interface, such as `lo`. Its addresses need not be loopback addresses: a virtual address
-    /// that several machines share behind a load balancer is often configured there.
+    /// Whether it is a loopback interface, such as `lo`. Its addresses need not be loopback addresses: a virtual
+    /// address that several machines share behind a load balancer is often configured there.
     pub loopback: bool,
 }
 

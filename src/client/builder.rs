@@ -124,9 +124,9 @@ impl ClientBuilder {
 
     /// Returns a client without sending a request; its first registration or view connects.
     ///
-    /// A process can thus start while its store is down. A registration that starts
-    /// [in the background](crate::RegistrationOptions::in_background) registers once the store answers; until then a view
-    /// shows its [snapshot file](Self::snapshots). The checks of [`connect`](Self::connect) (credentials, Redis' eviction
+    /// A process can thus start while its store is down. A registration that starts [in the
+    /// background](crate::RegistrationOptions::in_background) registers once the store answers; until then a view shows
+    /// its [snapshot file](Self::snapshots). The checks of [`connect`](Self::connect) (credentials, Redis' eviction
     /// policy) run at the first contact. If one fails, the error is logged once and is the status of each view and
     /// registration until it is corrected.
     ///

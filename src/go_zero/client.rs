@@ -24,8 +24,8 @@ use std::time::Duration;
 /// | `Timeout` | 2000 | the timeout of a call in milliseconds; 0 means none |
 /// | `NonBlock` | `true` | whether to start before an endpoint can be reached |
 ///
-/// In go-zero's own files it is nested under a name, such as `UserRpc`. It implements `Deserialize`, so it can be a field
-/// of your own configuration:
+/// In go-zero's own files it is nested under a name, such as `UserRpc`. It implements `Deserialize`, so it can be a
+/// field of your own configuration:
 ///
 /// ```
 /// use serde::Deserialize;
@@ -150,16 +150,17 @@ impl ClientConfig {
         Ok(options)
     }
 
-    /// Connects a channel to the [target](Self::target), with the options of [`channel_options`](Self::channel_options).
+    /// Connects a channel to the [target](Self::target), with the options of
+    /// [`channel_options`](Self::channel_options).
     ///
-    /// With `NonBlock: false` it waits for the registry, and then up to 3 s for an endpoint, as in go-zero (`dialTimeout` in
-    /// `zrpc/internal/client.go`). Otherwise each call waits for both, so a process can start while its registry is down;
-    /// go-zero exits in that case.
+    /// With `NonBlock: false` it waits for the registry, and then up to 3 s for an endpoint, as in go-zero
+    /// (`dialTimeout` in `zrpc/internal/client.go`). Otherwise each call waits for both, so a process can start while
+    /// its registry is down; go-zero exits in that case.
     ///
     /// # Errors
     ///
-    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_lazy`]; with `NonBlock: false` also those of
-    /// [`connect_channel`], and `Unavailable` if no endpoint could be reached in time.
+    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_lazy`]; with `NonBlock: false` also
+    /// those of [`connect_channel`], and `Unavailable` if no endpoint could be reached in time.
     ///
     /// # Panics
     ///

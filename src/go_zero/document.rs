@@ -61,7 +61,8 @@ fn parse_json(text: &str) -> Result<Value> {
 }
 
 fn explain_json(error: &serde_json::Error) -> Error {
-    // A data error comes from `Value` and names a field that is stated twice. Messages of serde_json may quote the text.
+    // A data error comes from `Value` and names a field that is stated twice. Messages of serde_json may quote the
+    // text.
     if error.classify() == Category::Data {
         return invalid(error.to_string());
     }

@@ -27,7 +27,8 @@ impl EtcdSection {
     ///
     /// # Errors
     ///
-    /// `Invalid` if go-zero refuses the section, or if only some of the TLS files are set: go-zero would not use TLS then.
+    /// `Invalid` if go-zero refuses the section, or if only some of the TLS files are set: go-zero would not use TLS
+    /// then.
     pub(super) fn of(config: &Section) -> Result<Option<Self>> {
         let Some(etcd) = config.section("Etcd", "Etcd.")? else { return Ok(None) };
         let key = etcd.text("Key")?.filter(|key| !key.is_empty()).map(str::to_owned);

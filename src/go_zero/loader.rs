@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 /// A loader of configurations, like go-zero's `conf.Load`.
 ///
-/// It reads a [`ServerConfig`](super::ServerConfig), a `ClientConfig`, or a type of your own that contains them. An error
-/// names the field and the cause, and never quotes the text, which may contain passwords.
+/// It reads a [`ServerConfig`](super::ServerConfig), a `ClientConfig`, or a type of your own that contains them. An
+/// error names the field and the cause, and never quotes the text, which may contain passwords.
 ///
 /// | mode | `${VAR}` and `$VAR` |
 /// | --- | --- |
@@ -58,7 +58,8 @@ impl Loader {
         Self::default()
     }
 
-    /// Replaces each `${VAR}` and `$VAR` by the environment's value before the text is parsed, like go-zero's `conf.UseEnv`.
+    /// Replaces each `${VAR}` and `$VAR` by the environment's value before the text is parsed, like go-zero's
+    /// `conf.UseEnv`.
     ///
     /// Everything that Go takes for a variable expands to nothing unless it is set: `pa$$word` becomes `paword`.
     #[must_use]

@@ -102,8 +102,8 @@ impl<'de> Deserializer<'de> for Node<'_> {
         }
     }
 
-    /// A number that the program reads as a text keeps its written form, such as the version `1.10`. Texts are checked for
-    /// variables only here: serde requests buffered and ignored values with `deserialize_any`.
+    /// A number that the program reads as a text keeps its written form, such as the version `1.10`. Texts are checked
+    /// for variables only here: serde requests buffered and ignored values with `deserialize_any`.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.value {
             Value::Number(number) => visitor.visit_str(&number.written),

@@ -37,8 +37,8 @@ impl OwnSection {
         Ok(Some(Self(own)))
     }
 
-    /// Returns the registry to use instead of `Etcd`, and the service there: `Key`, or the first of `others` that is set.
-    /// `others` are pairs of field name and value.
+    /// Returns the registry to use instead of `Etcd`, and the service there: `Key`, or the first of `others` that is
+    /// set. `others` are pairs of field name and value.
     pub(super) fn place(
         &self,
         others: &[(&str, Option<&str>)],

@@ -23,8 +23,8 @@ use std::path::Path;
 /// | `Etcd` | the registry and the service to register as: see [Etcd](super#etcd) |
 /// | `ServiceRegistry` | settings that go-zero does not have: see [`ServiceRegistry`](super#serviceregistry) |
 ///
-/// Without `Etcd` and `ServiceRegistry.Url` the server is not registered. It implements `Deserialize`, so it can be a field
-/// of your own configuration.
+/// Without `Etcd` and `ServiceRegistry.Url` the server is not registered. It implements `Deserialize`, so it can be a
+/// field of your own configuration.
 ///
 /// ```
 /// use service_registry::go_zero::ServerConfig;
@@ -193,8 +193,8 @@ impl ServerConfig {
     /// Registers the server, which is bound to `bound`, with `options`. Returns `None` if the configuration names no
     /// registry.
     ///
-    /// It creates a lazy client of its own, so with [`RegistrationOptions::in_background`] the server can start while its
-    /// registry is down. Use [`register_on`](Self::register_on) to share one client between several servers.
+    /// It creates a lazy client of its own, so with [`RegistrationOptions::in_background`] the server can start while
+    /// its registry is down. Use [`register_on`](Self::register_on) to share one client between several servers.
     ///
     /// # Errors
     ///

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use tower::discover::Change;
 
-/// Returns the available instances of `view` as a [`Discover`](tower::discover::Discover), as [`tower::balance`] takes it.
-/// `make` creates the tower service for an instance. The stream ends when the view's runtime is shut down.
+/// Returns the available instances of `view` as a [`Discover`](tower::discover::Discover), as [`tower::balance`] takes
+/// it. `make` creates the tower service for an instance. The stream ends when the view's runtime is shut down.
 ///
 /// An instance is inserted again when its address or its lease changes. Other changes, such as a new weight, are not
 /// reported, since each insert costs a new connection.

@@ -16,12 +16,12 @@ use tower::{Layer, Service};
 /// A layer that picks an instance for each request and writes its address into the URI.
 ///
 /// It replaces the host and port of the URI and keeps the scheme, which is `http` if there is none. The response status
-/// decides the outcome: 502, 503, 504 and errors count against the instance. The layer retries nothing. A dropped future
-/// counts as in [`Pick::observe`](crate::Pick::observe).
+/// decides the outcome: 502, 503, 504 and errors count against the instance. The layer retries nothing. A dropped
+/// future counts as in [`Pick::observe`](crate::Pick::observe).
 ///
-/// Put [`PickOptions`] into the extensions of a request to control its pick, such as to exclude the instances that a retry
-/// has already tried. The extensions of a response hold the [`Instance`] that answered. The [error](CallError) of a failed
-/// call names the instance that was called.
+/// Put [`PickOptions`] into the extensions of a request to control its pick, such as to exclude the instances that a
+/// retry has already tried. The extensions of a response hold the [`Instance`] that answered. The [error](CallError)
+/// of a failed call names the instance that was called.
 ///
 /// ```
 /// use http::{Request, Response};

@@ -10,12 +10,12 @@ const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A periodic check of a server's own health, such as whether it makes progress or its disk is full.
 ///
-/// Do not check something that all instances share, such as a database: its failure would make all instances unavailable
-/// at once.
+/// Do not check something that all instances share, such as a database: its failure would make all instances
+/// unavailable at once.
 ///
 /// After as many consecutive failures as [`with_failures`](Self::with_failures) sets, the instance is registered as
-/// draining, so that callers use others, and its [health](super::ServeOptions::health) is `NOT_SERVING`. One success makes
-/// it available again. The server itself keeps running.
+/// draining, so that callers use others, and its [health](super::ServeOptions::health) is `NOT_SERVING`. One success
+/// makes it available again. The server itself keeps running.
 ///
 /// ```
 /// use service_registry::serve::{HealthCheck, ServeOptions};

@@ -14,8 +14,8 @@ use tokio::time::{Sleep, sleep};
 /// How long `accept` waits after an error such as too many open files. axum waits equally long.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A TCP listener with the defaults that a server needs. [`serve`](super::serve) passes one to the server; for any other
-/// server convert a `TcpListener` with `From`.
+/// A TCP listener with the defaults that a server needs. [`serve`](super::serve) passes one to the server; for any
+/// other server convert a `TcpListener` with `From`.
 ///
 /// * Accepted connections have `TCP_NODELAY` set. tonic and axum do not set it, so a response may wait until the caller
 ///   acknowledges the previous one: the p99 latency of Go callers was 41 ms instead of 6 ms.
@@ -23,8 +23,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// * An `accept` error is logged and does not stop the listener. It pauses for 1 s unless the error concerns a single
 ///   connection.
 ///
-/// It is a [`Stream`] for tonic's `serve_with_incoming`, and with the feature `axum` a listener for `axum::serve`. tonic
-/// handlers see the remote address as with tonic's own listener. For axum handlers, implement axum's
+/// It is a [`Stream`] for tonic's `serve_with_incoming`, and with the feature `axum` a listener for `axum::serve`.
+/// tonic handlers see the remote address as with tonic's own listener. For axum handlers, implement axum's
 /// `Connected<IncomingStream<'_, Listener>>` on a type of your own.
 #[derive(Debug)]
 pub struct Listener {

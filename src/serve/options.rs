@@ -19,8 +19,8 @@ use tokio::sync::watch;
 /// ```
 #[non_exhaustive]
 pub struct ServeOptions {
-    /// The options of the registration. By default ([`Start::Within`](crate::store::Start::Within)), a store that does not
-    /// answer in time is an error, and the server is shut down. With
+    /// The options of the registration. By default ([`Start::Within`](crate::store::Start::Within)), a store that does
+    /// not answer in time is an error, and the server is shut down. With
     /// [`Start::InBackground`](crate::store::Start::InBackground) the server counts as registered at once.
     pub registration: RegistrationOptions,
     /// The reporter of whether the server serves, such as a gRPC health service. None unless set.
@@ -37,13 +37,13 @@ pub struct ServeOptions {
     pub check: Option<HealthCheck>,
     /// How long the instance is announced as draining before it is withdrawn. The default is 1 s.
     ///
-    /// It must exceed the time that a change takes to reach the callers; otherwise some still call a server that is gone.
-    /// Every deployment takes longer by this time.
+    /// It must exceed the time that a change takes to reach the callers; otherwise some still call a server that is
+    /// gone. Every deployment takes longer by this time.
     pub drain: Duration,
     /// How long the server has for requests in flight once it is told to shut down. The default is 5 s.
     ///
-    /// After that, its future is dropped. Connections that run in tasks of their own, as with tonic and axum, are cut when
-    /// the runtime ends.
+    /// After that, its future is dropped. Connections that run in tasks of their own, as with tonic and axum, are cut
+    /// when the runtime ends.
     pub grace: Duration,
     /// A future that shuts the server down, in addition to the signals. None unless set.
     pub shutdown: Option<BoxFuture<'static, ()>>,

@@ -119,8 +119,8 @@ fn only_a_missing_or_unreadable_address_makes_a_record_undecodable() {
     }
 }
 
-/// JSON does not escape DEL and the C1 control characters, so a record could send control sequences to the terminal of a
-/// person who reads the log.
+/// JSON does not escape DEL and the C1 control characters, so a record could send control sequences to the terminal of
+/// a person who reads the log.
 #[test]
 fn a_decode_error_contains_no_control_characters_of_the_record() {
     let record = "{\"address\":\"\u{9b}31m\u{7f}\u{202e}'\\\"\"}";

@@ -6,8 +6,8 @@ use crate::{Error, ErrorKind, Result, ServiceName};
 pub(crate) const SELF_TEST: &str = "~doctor";
 
 impl ServiceName {
-    /// Checks whether stores register instances under this name. A reader may still find such a name in a store, written by
-    /// an earlier release or another program.
+    /// Checks whether stores register instances under this name. A reader may still find such a name in a store,
+    /// written by an earlier release or another program.
     ///
     /// ```
     /// use registry_core::ServiceName;
@@ -21,8 +21,8 @@ impl ServiceName {
     ///
     /// # Errors
     ///
-    /// `Invalid` if a segment between slashes is empty, `.` or `..`: programs that treat keys as paths would resolve it to
-    /// another service. `Invalid` if the name begins with `~`, which is reserved for this library.
+    /// `Invalid` if a segment between slashes is empty, `.` or `..`: programs that treat keys as paths would resolve it
+    /// to another service. `Invalid` if the name begins with `~`, which is reserved for this library.
     pub fn check_new(&self) -> Result<()> {
         let name = self.as_str();
         let is_dots = |segment: &str| matches!(segment, "" | "." | "..");
@@ -42,7 +42,8 @@ impl ServiceName {
 mod tests {
     use super::*;
 
-    /// `users/../x` and `a//b` could be registered, although programs that treat keys as paths resolve them to other keys.
+    /// `users/../x` and `a//b` could be registered, although programs that treat keys as paths resolve them to other
+    /// keys.
     #[test]
     fn path_like_and_reserved_names_are_readable_but_cannot_be_registered() {
         let bad = [

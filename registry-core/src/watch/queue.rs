@@ -1,7 +1,7 @@
 //! The queue between the publisher of a watch and its reader.
 //!
-//! A new batch replaces unread progress. Progress thus takes no capacity from changes, and the reader still learns the last
-//! position of the watch.
+//! A new batch replaces unread progress. Progress thus takes no capacity from changes, and the reader still learns the
+//! last position of the watch.
 
 use crate::{Batch, Error};
 use std::collections::VecDeque;

@@ -110,8 +110,8 @@ impl CommandQueue {
         self.task.wake();
     }
 
-    /// Reverts the desired instance from `refused` to `acknowledged`, unless another update is queued. Even an update to the
-    /// same data must be sent, since its caller waits for its own outcome.
+    /// Reverts the desired instance from `refused` to `acknowledged`, unless another update is queued. Even an update
+    /// to the same data must be sent, since its caller waits for its own outcome.
     pub(super) fn revert(&self, refused: &Instance, acknowledged: &Instance) {
         let mut pending = self.lock();
         if pending.desired == *refused && pending.updates.is_empty() {
@@ -119,8 +119,8 @@ impl CommandQueue {
         }
     }
 
-    /// Requests a stop, and sends its outcome to `reply`, at once if the task has already ended. The reply is dropped if the
-    /// task did not end by a stop.
+    /// Requests a stop, and sends its outcome to `reply`, at once if the task has already ended. The reply is dropped
+    /// if the task did not end by a stop.
     pub(super) fn stop(&self, reply: Reply) {
         let mut pending = self.lock();
         if let Stop::Ended(outcome) = &pending.stop {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-/// A handle that can end a [`Registration`](crate::Registration), such as when a process shuts down all its registrations.
-/// It does not keep the instance registered.
+/// A handle that can end a [`Registration`](crate::Registration), such as when a process shuts down all its
+/// registrations. It does not keep the instance registered.
 #[derive(Clone)]
 pub struct TaskHandle {
     pub(super) commands: Arc<CommandQueue>,

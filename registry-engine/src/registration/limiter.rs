@@ -1,9 +1,9 @@
 //! Limits on the requests that the registrations of a process have in flight.
 //!
-//! When a store recovers from an outage, all registrations send requests at once. If more requests are in flight than the
-//! store answers within their timeout, it works on requests that were already given up and are repeated: after an etcd
-//! was paused for 12 s, 100,000 registrations never recovered. So each request waits for a permit before its timeout starts.
-//! The shorter the timeout, the fewer requests may be in flight.
+//! When a store recovers from an outage, all registrations send requests at once. If more requests are in flight than
+//! the store answers within their timeout, it works on requests that were already given up and are repeated: after an
+//! etcd was paused for 12 s, 100,000 registrations never recovered. So each request waits for a permit before its
+//! timeout starts. The shorter the timeout, the fewer requests may be in flight.
 
 use registry_core::Registry;
 use std::collections::HashMap;

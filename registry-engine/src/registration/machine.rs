@@ -1,7 +1,7 @@
 //! The state machine of a registration. It is pure: time and randomness are arguments.
 //!
-//! The task performs one action at a time, and reports its end as an event. Commands stay in the queue while a request is in
-//! flight, since interrupting the request would make its outcome unknown.
+//! The task performs one action at a time, and reports its end as an event. Commands stay in the queue while a request
+//! is in flight, since interrupting the request would make its outcome unknown.
 
 mod events;
 mod loss;
@@ -45,7 +45,8 @@ pub(super) struct RegistrationMachine {
     may_exist: bool,
     /// The start of the current or last period in which the instance was registered without a gap.
     active_since: Option<Instant>,
-    /// The number of consecutive losses that each came within a ttl after the registration. `None` before the first loss.
+    /// The number of consecutive losses that each came within a ttl after the registration. `None` before the first
+    /// loss.
     losses: Option<u32>,
     /// The effects of the event that is being processed.
     effects: Vec<Effect>,
@@ -79,8 +80,8 @@ impl RegistrationMachine {
         (machine, RegistrationStatus::Retrying { since: now, why })
     }
 
-    /// Processes an event. Returns the effects to apply at once, in order, and the next action. An event that the action in
-    /// flight cannot cause changes nothing.
+    /// Processes an event. Returns the effects to apply at once, in order, and the next action. An event that the
+    /// action in flight cannot cause changes nothing.
     pub(super) fn handle(&mut self, event: Event, moment: Moment) -> (Vec<Effect>, Action) {
         let action = self.next_action(event, moment);
         (take(&mut self.effects), action)
@@ -189,8 +190,8 @@ impl RegistrationMachine {
         self.effects.push(Effect::SetStatus(RegistrationStatus::Retrying { since, why }));
     }
 
-    /// Registers the desired instance. While a lease is held, the timeout of the request leaves time to renew the lease, or to
-    /// set the status when it expires.
+    /// Registers the desired instance. While a lease is held, the timeout of the request leaves time to renew the
+    /// lease, or to set the status when it expires.
     fn register(&mut self, now: Instant) -> Action {
         self.in_flight = Some(InFlight::Register);
         let takeover = match self.phase {
@@ -338,8 +339,8 @@ impl RegistrationMachine {
         self.due = sent + wait;
     }
 
-    /// Backs off. A held lease is retried before it expires, however long the backoff is: if the store recovers in time, the
-    /// lease must survive.
+    /// Backs off. A held lease is retried before it expires, however long the backoff is: if the store recovers in
+    /// time, the lease must survive.
     fn request_failed(&mut self, error: Error, Moment { now, random, retrying }: Moment) {
         self.failures = self.failures.saturating_add(1);
         let backoff = match error.kind() {

@@ -20,14 +20,14 @@ pub struct RegistrationOptions {
     /// How long the instance stays listed after this process crashes. The default is the ttl of the registry's
     /// [URL](registry_core::Registry::default_ttl), or 10 s. The lease is renewed every third of the ttl.
     ///
-    /// A shorter ttl removes crashed instances sooner, but a ttl below three times the slowest round trip also removes live
-    /// ones. A store may grant a longer ttl than requested; etcd grants at least 2 s.
+    /// A shorter ttl removes crashed instances sooner, but a ttl below three times the slowest round trip also removes
+    /// live ones. A store may grant a longer ttl than requested; etcd grants at least 2 s.
     pub ttl: Option<Duration>,
-    /// Whether the start takes over the id from another registration that holds it. The default is `true`, so that a process
-    /// that restarts with the same id need not wait until its old lease expires.
+    /// Whether the start takes over the id from another registration that holds it. The default is `true`, so that a
+    /// process that restarts with the same id need not wait until its old lease expires.
     ///
-    /// The start displaces only the holder that it reads before its first write. A registration that is displaced later does
-    /// not take the id back.
+    /// The start displaces only the holder that it reads before its first write. A registration that is displaced later
+    /// does not take the id back.
     pub takeover: bool,
     /// The lease id. The default is random. No two registrations may use the same lease id.
     ///
@@ -48,14 +48,14 @@ pub struct RegistrationOptions {
     pub lease: Option<LeaseId>,
     /// Whether the start waits for the store. The default is to wait for up to 10 s.
     pub start: Start,
-    /// The backoff between attempts. While the store is `Unavailable`, it is at most a fifteenth of the ttl, within 200 ms
-    /// and 1 s, so that the instance is registered again soon after the outage.
+    /// The backoff between attempts. While the store is `Unavailable`, it is at most a fifteenth of the ttl, within 200
+    /// ms and 1 s, so that the instance is registered again soon after the outage.
     pub backoff: Backoff,
-    /// The timeout of one request. The default is 5 s. A renewal may take at most a third of the ttl, and a registration
-    /// at most four fifteenths of it, within 0.8 s and 4 s. A slower store counts as unavailable.
+    /// The timeout of one request. The default is 5 s. A renewal may take at most a third of the ttl, and a
+    /// registration at most four fifteenths of it, within 0.8 s and 4 s. A slower store counts as unavailable.
     pub timeout: Duration,
-    /// How long `stop` waits for the store. The default is 5 s. An instance that is not withdrawn by then stays listed until
-    /// its ttl has passed.
+    /// How long `stop` waits for the store. The default is 5 s. An instance that is not withdrawn by then stays listed
+    /// until its ttl has passed.
     pub stop_timeout: Duration,
 }
 

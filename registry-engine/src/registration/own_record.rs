@@ -67,7 +67,8 @@ impl OwnRecord {
 
     /// Waits until the store reports that the record is no longer the one acknowledged to `lease`. Returns `LeaseLost`.
     ///
-    /// If the store refuses one kind of watch, the other kind is used. If it refuses both, both are tried again after a ttl.
+    /// If the store refuses one kind of watch, the other kind is used. If it refuses both, both are tried again after a
+    /// ttl.
     pub(super) async fn lost(&self, lease: &Lease) -> Error {
         loop {
             let lost = match &self.sharing {
@@ -90,7 +91,8 @@ impl OwnRecord {
         }
     }
 
-    /// Waits until `holder` no longer holds the id of `instance`; forever if the store refuses the watch of the service.
+    /// Waits until `holder` no longer holds the id of `instance`; forever if the store refuses the watch of the
+    /// service.
     pub(super) async fn released(&self, instance: &Instance, holder: &Holder) {
         let is_released = match &self.sharing {
             Sharing::Alone(_) => self.records.join(instance.id()).released(holder).await,
@@ -101,7 +103,8 @@ impl OwnRecord {
         }
     }
 
-    /// Waits as [`lost`](Self::lost) does, with a watch of this record alone. Returns `None` if the store refuses that watch.
+    /// Waits as [`lost`](Self::lost) does, with a watch of this record alone. Returns `None` if the store refuses that
+    /// watch.
     async fn lost_alone(&self, lease: &Lease) -> Option<Error> {
         let backoff = retry_backoff(Backoff::default(), lease.ttl(), 0);
         for failures in 1.. {

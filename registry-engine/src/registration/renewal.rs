@@ -1,7 +1,7 @@
 //! The renewal scheduler: one task per runtime renews all healthy leases.
 //!
-//! If each registration renewed in its own task, every renewal would pay for a timer and for waking a task whose memory is
-//! cold. At 100,000 registrations that costs several times as much as the renewal itself. If a renewal fails, the
+//! If each registration renewed in its own task, every renewal would pay for a timer and for waking a task whose memory
+//! is cold. At 100,000 registrations that costs several times as much as the renewal itself. If a renewal fails, the
 //! registration's own task takes over.
 
 use super::own_record::OwnRecord;
@@ -261,8 +261,8 @@ impl RenewalScheduler {
         Some(first.remove())
     }
 
-    /// Returns the future that renews an entry; `None` if the entry was removed. The future returns `None` if it did not send
-    /// a renewal.
+    /// Returns the future that renews an entry; `None` if the entry was removed. The future returns `None` if it did
+    /// not send a renewal.
     fn start(self: &Arc<Self>, key: EntryKey) -> Option<BoxFuture<'static, Option<Renewed>>> {
         let (job, expiry) = {
             let mut schedule = self.lock();
@@ -277,8 +277,8 @@ impl RenewalScheduler {
         }))
     }
 
-    /// Begins a renewal that has its permit, unless the entry was removed meanwhile or its lease may have expired. Returns the
-    /// current time and the remaining time of the lease.
+    /// Begins a renewal that has its permit, unless the entry was removed meanwhile or its lease may have expired.
+    /// Returns the current time and the remaining time of the lease.
     fn begin(&self, key: EntryKey) -> Option<(Instant, Duration)> {
         let sent = Instant::now();
         let mut schedule = self.lock();
@@ -325,8 +325,8 @@ impl RenewalScheduler {
     }
 }
 
-/// Stops all entries when the task of a scheduler ends in any way. Each registration then renews by itself once, and joins
-/// another scheduler.
+/// Stops all entries when the task of a scheduler ends in any way. Each registration then renews by itself once, and
+/// joins another scheduler.
 struct CloseGuard(Arc<RenewalScheduler>);
 
 impl Drop for CloseGuard {
@@ -389,8 +389,8 @@ fn align(due: Instant, tick: Duration) -> Instant {
     due - Duration::from_nanos(u64::try_from(age % tick).unwrap_or_default())
 }
 
-/// Returns `duration` plus or minus up to a tenth, so that renewals that start together spread out. `random` is at least 0
-/// and less than 1.
+/// Returns `duration` plus or minus up to a tenth, so that renewals that start together spread out. `random` is at
+/// least 0 and less than 1.
 pub(super) fn jitter(duration: Duration, random: f64) -> Duration {
     duration.mul_f64(0.91 + random * 0.19) // at least 0.91, since rounding down to a tick takes off some more
 }

@@ -119,8 +119,8 @@ impl RegistrationTask {
         action
     }
 
-    /// Waits until there is a command or the next request is due. For a request that is already due it uses no timer, since a
-    /// timer fires up to a millisecond late.
+    /// Waits until there is a command or the next request is due. For a request that is already due it uses no timer,
+    /// since a timer fires up to a millisecond late.
     async fn wait(&mut self, until: Instant) -> Event {
         let command = if until <= Instant::now() {
             self.commands.take()

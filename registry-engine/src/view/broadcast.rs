@@ -34,9 +34,9 @@ pub enum Update {
 
 /// A channel of states and batches from one writer to any number of readers.
 ///
-/// The writer publishes a state before it takes the wakers. A waiting reader checks the state and stores its waker under the
-/// same lock under which the writer takes the wakers, so no wakeup is lost. A waker is foreign code: it is cloned, woken and
-/// dropped while no lock is held.
+/// The writer publishes a state before it takes the wakers. A waiting reader checks the state and stores its waker
+/// under the same lock under which the writer takes the wakers, so no wakeup is lost. A waker is foreign code: it is
+/// cloned, woken and dropped while no lock is held.
 pub(crate) struct Broadcaster {
     state: ArcSwap<ServiceState>,
     /// The version of the state, or of the state that is being published.
@@ -248,8 +248,8 @@ impl Backlog {
         Some(Next::Batch(batch))
     }
 
-    /// Drops the batches that all subscribers have read, and those beyond [`MAX_BACKLOG`]. To amortize the cost, it does so
-    /// only when the backlog has doubled since the last time.
+    /// Drops the batches that all subscribers have read, and those beyond [`MAX_BACKLOG`]. To amortize the cost, it
+    /// does so only when the backlog has doubled since the last time.
     fn trim(&mut self) {
         let len = self.batches.len();
         if len < self.trim_at && !self.subscribers.is_empty() {

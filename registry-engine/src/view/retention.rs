@@ -1,7 +1,7 @@
 //! Retention: which deleted instances a view still shows, and for how long. It is pure: time is an argument.
 //!
-//! After data loss or a mass expiry, a store reports live instances as deleted. So an instance that was deleted without being
-//! withdrawn stays in the view, marked as retained, for as long as its owner may need to register it again.
+//! After data loss or a mass expiry, a store reports live instances as deleted. So an instance that was deleted without
+//! being withdrawn stays in the view, marked as retained, for as long as its owner may need to register it again.
 
 use crate::bounds::return_bound;
 use registry_core::{InstanceId, InstanceStatus, LeaseId, Record, Records};
@@ -29,7 +29,8 @@ pub(super) struct Retention {
     ttl: Option<Duration>,
     retained: BTreeMap<InstanceId, Entry>,
     health: Health,
-    /// The counts of listed instances that no later count exceeds, oldest first, each with the time until which it was valid.
+    /// The counts of listed instances that no later count exceeds, oldest first, each with the time until which it was
+    /// valid.
     peaks: VecDeque<(Instant, usize)>,
 }
 
@@ -69,8 +70,8 @@ impl Retention {
         Self { ttl, retained: BTreeMap::new(), health: Health::Sound, peaks: VecDeque::new() }
     }
 
-    /// Records that the view lost its watch or that the store does not answer. No hold time ends before the store answers
-    /// again.
+    /// Records that the view lost its watch or that the store does not answer. No hold time ends before the store
+    /// answers again.
     pub(super) fn broken(&mut self) {
         self.health = Health::Broken;
     }
@@ -107,8 +108,8 @@ impl Retention {
         self.retained.remove(id).is_some()
     }
 
-    /// Records a report from the time `at` that this incarnation of `id` refused a connection. Returns whether that ended its
-    /// retention; a report from before the deletion does not.
+    /// Records a report from the time `at` that this incarnation of `id` refused a connection. Returns whether that
+    /// ended its retention; a report from before the deletion does not.
     pub(super) fn refused(
         &mut self,
         id: &InstanceId,
@@ -122,8 +123,8 @@ impl Retention {
         ends && self.retained.remove(id).is_some()
     }
 
-    /// Records that `deleted` were deleted without being withdrawn, and that the number of listed instances changed from
-    /// `before` to `after`.
+    /// Records that `deleted` were deleted without being withdrawn, and that the number of listed instances changed
+    /// from `before` to `after`.
     pub(super) fn deleted(
         &mut self,
         now: Instant,
@@ -173,7 +174,8 @@ impl Retention {
         self.retained.values().map(|entry| &entry.retained)
     }
 
-    /// Returns the end of the hold time of each retained instance, in order of id. `None` while the store does not answer.
+    /// Returns the end of the hold time of each retained instance, in order of id. `None` while the store does not
+    /// answer.
     fn ends(&self) -> impl Iterator<Item = Option<Instant>> {
         self.retained.values().map(|Entry { retained, is_doubtful, .. }| {
             let ttl = self.ttl_of(&retained.record);
@@ -190,8 +192,8 @@ impl Retention {
         self.retained.values_mut().for_each(|entry| entry.is_doubtful = true);
     }
 
-    /// Returns the maximum number of instances that were listed at once within the last `ttl`. `listed` is the number until
-    /// now.
+    /// Returns the maximum number of instances that were listed at once within the last `ttl`. `listed` is the number
+    /// until now.
     fn most_listed(&mut self, now: Instant, listed: usize, ttl: Duration) -> usize {
         while self.peaks.back().is_some_and(|(_, count)| *count <= listed) {
             self.peaks.pop_back();

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 /// The delay between a change and the write of the file, so that a burst of changes costs one write.
 const WRITE_DELAY: Duration = Duration::from_secs(1);
 
-/// The bounds of the interval after which the file of a live view is written without a change. The time in the file is when
-/// the store last confirmed the snapshot.
+/// The bounds of the interval after which the file of a live view is written without a change. The time in the file is
+/// when the store last confirmed the snapshot.
 const MAX_REFRESH: Duration = Duration::from_secs(3600);
 const MIN_REFRESH: Duration = Duration::from_secs(60);
 
@@ -106,8 +106,8 @@ impl SnapshotFile {
         self.due
     }
 
-    /// Writes the file in the background, if it lacks a change or the view is live. A failure is logged, and the next save
-    /// tries again.
+    /// Writes the file in the background, if it lacks a change or the view is live. A failure is logged, and the next
+    /// save tries again.
     pub(crate) fn save(&mut self, snapshot: &Snapshot, is_live: bool) {
         if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
             self.due = Some(Instant::now() + WRITE_DELAY); // the disk is slow: write later

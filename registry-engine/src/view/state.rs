@@ -43,8 +43,8 @@ impl ServiceState {
 
     /// Returns the instances to call, in order of id: those that are [available](Instance::is_available).
     ///
-    /// [Retained](Self::retained) instances are included only if the store lists fewer than half of all instances. Otherwise
-    /// the few listed ones would receive all calls and be overloaded.
+    /// [Retained](Self::retained) instances are included only if the store lists fewer than half of all instances.
+    /// Otherwise the few listed ones would receive all calls and be overloaded.
     ///
     /// ```
     /// use registry_core::{CallOptions, Claim, Instance, InstanceStatus, Registry};

@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 
 /// A stream of the updates of a service. It begins with the state at the first poll, and its status.
 ///
-/// A subscriber that keeps up receives every batch in order. One that lags by more than 1024 batches receives the current
-/// state instead, as a [`Reset`](Update::Reset), and continues from there. A batch that only rewrites records unchanged under
-/// the same lease is not reported.
+/// A subscriber that keeps up receives every batch in order. One that lags by more than 1024 batches receives the
+/// current state instead, as a [`Reset`](Update::Reset), and continues from there. A batch that only rewrites records
+/// unchanged under the same lease is not reported.
 ///
-/// During an outage the stream yields a [`Status`](Update::Status) for each failed attempt to reach the store. It ends only if
-/// the runtime of the view is shut down, after a status whose error is of kind [`Closed`](registry_core::ErrorKind::Closed).
+/// During an outage the stream yields a [`Status`](Update::Status) for each failed attempt to reach the store. It ends
+/// only if the runtime of the view is shut down, after a status whose error is of kind
+/// [`Closed`](registry_core::ErrorKind::Closed).
 pub struct Updates {
     /// The number of this subscriber at the broadcaster.
     subscriber: usize,

@@ -39,7 +39,8 @@ pub(crate) struct Watcher {
     broadcaster: Arc<Broadcaster>,
     metrics: ViewMetrics,
     refusals: mpsc::Receiver<Refusal>,
-    /// The last state from the store. If not [confirmed](Self::confirmed), an earlier process wrote it to the snapshot file.
+    /// The last state from the store. If not [confirmed](Self::confirmed), an earlier process wrote it to the snapshot
+    /// file.
     snapshot: Option<Snapshot>,
     confirmed: bool,
     /// The kind of the last error, until the service is loaded again or the view is live.
@@ -197,7 +198,8 @@ impl Watcher {
     }
 
     fn reset(&mut self, snapshot: Snapshot) {
-        // If the store answers the first load at once, instances that are only in the file are not retained: it may be old.
+        // If the store answers the first load at once, instances that are only in the file are not retained: it may be
+        // old.
         let retains = self.confirmed || self.trouble.is_some();
         self.end_disruption(snapshot.lineage());
         if let Some(before) = self.snapshot.as_ref().filter(|_| retains) {
@@ -291,9 +293,9 @@ impl Watcher {
         self.retention.broken();
     }
 
-    /// Ends the disruption, since the store answers again with this lineage. A lease may have been renewed up to a third of
-    /// the ttl before the disruption, and the link may have been bad before, so a disruption of a third of the ttl may have
-    /// cost an instance its lease.
+    /// Ends the disruption, since the store answers again with this lineage. A lease may have been renewed up to a
+    /// third of the ttl before the disruption, and the link may have been bad before, so a disruption of a third of the
+    /// ttl may have cost an instance its lease.
     fn end_disruption(&mut self, lineage: &Lineage) {
         let is_same = self.lineage.as_ref() == Some(lineage);
         self.lineage = Some(lineage.clone());

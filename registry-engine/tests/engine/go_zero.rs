@@ -133,8 +133,8 @@ async fn disconnects_with_compactions_leave_one_record_and_none_after_stop() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unanswered_renewal_is_abandoned_before_the_lease_expires() {
-    // New connections work, but requests in flight are never answered. Silent watches are tested with the stores, which see
-    // the connection (`registry-etcd` and `registry-redis`).
+    // New connections work, but requests in flight are never answered. Silent watches are tested with the stores, which
+    // see the connection (`registry-etcd` and `registry-redis`).
     let world = World::new();
     let registration = world.start(node("a")).await;
     let view = world.view(DiscoveryOptions::default()).await;

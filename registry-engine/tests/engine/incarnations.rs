@@ -60,8 +60,8 @@ fn weight(registration: &Registration) -> u32 {
     registration.instance().weight()
 }
 
-/// The store applied the claim of the older incarnation, but the reply was late, and the newer one took over. The older one
-/// repeated its claim, mistook the refusal for the first answer of its start, and took over from the newer one.
+/// The store applied the claim of the older incarnation, but the reply was late, and the newer one took over. The older
+/// one repeated its claim, mistook the refusal for the first answer of its start, and took over from the newer one.
 #[tokio::test(start_paused = true)]
 async fn a_start_with_a_late_reply_yields_to_a_newer_incarnation() {
     for late in [millis(2_600), secs(4), secs(60)] {

@@ -244,8 +244,8 @@ async fn an_undecodable_record_that_holds_the_id_causes_no_loop_of_requests() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_watches_are_opened_at_once_than_a_slow_store_opens_in_time() {
-    // Each answer takes 3 s of the timeout of 5 s. If all requests were in flight at once, such a slow store would answer none
-    // of them in time, and all would be repeated.
+    // Each answer takes 3 s of the timeout of 5 s. If all requests were in flight at once, such a slow store would
+    // answer none of them in time, and all would be repeated.
     let world = World::new();
     let asked = || {
         let calls = world.spy.calls();

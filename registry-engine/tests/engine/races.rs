@@ -66,7 +66,8 @@ fn closing_a_view_keeps_a_view_that_was_opened_at_the_same_time() {
             let discovery = discovery.clone();
             tokio::spawn(async move {
                 for n in 0..30_000 {
-                    // Other threads close and open the same view all the time, but these two handles must share one watch.
+                    // Other threads close and open the same view all the time, but these two handles must share one
+                    // watch.
                     let (one, two) = (discovery.view(&service()), discovery.view(&service()));
                     let (first, other, again) = (at(&one), at(&two), at(&one));
                     assert!(first != again || first == other, "two watches in round {n}");

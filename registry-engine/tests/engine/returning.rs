@@ -22,8 +22,8 @@ async fn start_all(world: &World, count: usize, ttl: Duration) -> Vec<Registrati
     registrations
 }
 
-/// After a silence of 20 s or more on a real etcd, it took 8 s to 13.5 s: the timeout of the request in flight, and then a
-/// backoff of up to 5 s.
+/// After a silence of 20 s or more on a real etcd, it took 8 s to 13.5 s: the timeout of the request in flight, and
+/// then a backoff of up to 5 s.
 #[tokio::test(start_paused = true)]
 async fn every_owner_is_registered_within_the_return_bound_of_an_outage() {
     for ttl in [1, 2, 3, 5, 10, 30, 60].map(secs) {

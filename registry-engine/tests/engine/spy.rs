@@ -222,7 +222,8 @@ impl Registry for Spy {
                 Watch::new(after.clone(), stream::iter([end]))
             }
             Some(Twist::ProgressAndEnd(kind)) => {
-                // The proof in a cursor of the memory store is its branch, so the same proof is valid at the next revision.
+                // The proof in a cursor of the memory store is its branch, so the same proof is valid at the next
+                // revision.
                 let next = after.revision().get() + 1;
                 let text = after.to_string();
                 let text = text.replacen(&format!(":{}:", next - 1), &format!(":{next}:"), 1);

@@ -172,7 +172,8 @@ async fn a_view_is_live_again_once_it_has_received_all_missed_changes() {
     assert!(monitor.shown().contains(&"a b".to_owned()), "changes are shown as they arrive");
 }
 
-/// The hold time of an instance ended at the end of a disruption, before the view had read that it was registered again.
+/// The hold time of an instance ended at the end of a disruption, before the view had read that it was registered
+/// again.
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_was_registered_again_during_a_disruption_stays_in_the_view() {
     let world = World::new();

@@ -51,8 +51,8 @@ pub(super) fn repair(block: &[u8]) -> Option<Vec<u8>> {
 
 /// Returns an authority of the same length that `http` accepts, or `None` if `text` is already valid or is empty.
 ///
-/// Every byte that is not allowed in a registered name, and `%`, becomes `-`. The result is always a valid registered name
-/// (RFC 3986, 3.2.2).
+/// Every byte that is not allowed in a registered name, and `%`, becomes `-`. The result is always a valid registered
+/// name (RFC 3986, 3.2.2).
 fn plain(text: &[u8]) -> Option<Vec<u8>> {
     if text.is_empty() || Authority::try_from(text).is_ok() {
         return None;

@@ -22,8 +22,8 @@ pub(super) struct Comparison {
     pub(super) refused: usize,
 }
 
-/// Sends `sent` through a connection and compares it with the bytes read. `lengths` are, in turn, the lengths of the pieces
-/// that the socket yields and of the buffers that the server reads into.
+/// Sends `sent` through a connection and compares it with the bytes read. `lengths` are, in turn, the lengths of the
+/// pieces that the socket yields and of the buffers that the server reads into.
 ///
 /// # Panics
 ///

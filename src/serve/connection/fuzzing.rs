@@ -14,8 +14,8 @@ mod replay;
 
 /// A server reads exactly what a client sends, except for an invalid `:authority`, however the bytes are split.
 ///
-/// `data` starts with the length of the socket's pieces and the length of the server's buffers. Frames follow: one byte with
-/// stream and type, one with the flags, one with the length, then the payload.
+/// `data` starts with the length of the socket's pieces and the length of the server's buffers. Frames follow: one byte
+/// with stream and type, one with the flags, one with the length, then the payload.
 pub fn headers(data: &[u8]) {
     let [yields, reads, frames @ ..] = data else { return };
     let (mut sent, mut rest) = (PREFACE.to_vec(), frames);

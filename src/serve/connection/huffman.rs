@@ -1,7 +1,7 @@
 //! HPACK's Huffman code (RFC 7541, appendix B).
 
-/// The bytes, grouped by the length of their codes in bits. The code is canonical: the codes of one length are consecutive
-/// numbers, in this order. The last code of 30 bits marks the end of a string and has no byte.
+/// The bytes, grouped by the length of their codes in bits. The code is canonical: the codes of one length are
+/// consecutive numbers, in this order. The last code of 30 bits marks the end of a string and has no byte.
 const BYTES: [&[u8]; 31] = [
     b"",
     b"",

@@ -65,8 +65,8 @@ impl Repair {
         Division { ready, rest: bytes.len() - read }
     }
 
-    /// Consumes bytes from the front. Returns how many were consumed and how many of them remain after the repair; `None` if
-    /// more bytes are needed.
+    /// Consumes bytes from the front. Returns how many were consumed and how many of them remain after the repair;
+    /// `None` if more bytes are needed.
     fn step(&mut self, bytes: &mut [u8]) -> Option<(usize, usize)> {
         let passed = match self.state {
             State::Preface(seen) => {
@@ -158,8 +158,8 @@ impl Head {
     }
 }
 
-/// Repairs a header block within its frames, and returns their new total length; `None` if the padding is malformed. The
-/// frames are filled in order up to their old lengths, so only the last ones become shorter.
+/// Repairs a header block within its frames, and returns their new total length; `None` if the padding is malformed.
+/// The frames are filled in order up to their old lengths, so only the last ones become shorter.
 fn repair_frames(frames: &mut [u8]) -> Option<usize> {
     let (first, end) = fragment(frames, 0)?;
     let repaired = if end == frames.len() {
@@ -195,8 +195,8 @@ fn joined(frames: &[u8]) -> Vec<u8> {
     block
 }
 
-/// Returns the range of the header block fragment in the frame at `start`, and the end of the frame. `None` if there is no
-/// frame, or if it is shorter than its padding and priority.
+/// Returns the range of the header block fragment in the frame at `start`, and the end of the frame. `None` if there is
+/// no frame, or if it is shorter than its padding and priority.
 fn fragment(frames: &[u8], start: usize) -> Option<(Range<usize>, usize)> {
     let head = Head::parse(&frames[start..])?;
     let end = start + head.end();

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const TTL: Duration = Duration::from_secs(60);
 
-/// The maximum number of faulty requests of an incarnation. A request takes at most 4 s and a backoff at most 1 s, so all
-/// faults are over within two thirds of a ttl.
+/// The maximum number of faulty requests of an incarnation. A request takes at most 4 s and a backoff at most 1 s, so
+/// all faults are over within two thirds of a ttl.
 const MAX_FAULTS: usize = 8;
 
 /// The end of the simulation: all faults are over, and every superseded incarnation has tried again.
@@ -293,8 +293,8 @@ impl World {
     }
 }
 
-/// If the reply to its first claim was lost, a start mistook a later refusal for the first answer, and took over from the
-/// newer incarnation that had displaced it.
+/// If the reply to its first claim was lost, a start mistook a later refusal for the first answer, and took over from
+/// the newer incarnation that had displaced it.
 #[test]
 fn the_incarnation_whose_claim_is_applied_last_keeps_the_id_and_the_others_yield() {
     let config = ProptestConfig::with_cases(4_000);

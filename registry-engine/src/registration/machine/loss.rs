@@ -17,8 +17,8 @@ impl RegistrationMachine {
     ) -> Action {
         let holder = error.holder().copied();
         let released = match self.phase {
-            // The watch reported this holder as gone, but the store still names it, such as for a record that the watch cannot
-            // decode. The watch is not used for it again.
+            // The watch reported this holder as gone, but the store still names it, such as for a record that the watch
+            // cannot decode. The watch is not used for it again.
             Phase::Superseded { released, .. } => {
                 released.filter(|released| Some(*released) == holder)
             }

@@ -27,7 +27,8 @@ pub(super) enum Phase {
     Superseded {
         /// The holder whose release is watched. `None` if only the next request finds out.
         holder: Option<Holder>,
-        /// A holder that the watch reported as gone. If the store still names it, the watch is not trusted for it again.
+        /// A holder that the watch reported as gone. If the store still names it, the watch is not trusted for it
+        /// again.
         released: Option<Holder>,
     },
     /// The instance is being withdrawn. There is no deadline if the stop timeout is unlimited.
@@ -38,9 +39,10 @@ pub(super) enum Phase {
 
 /// The takeover of the start: it may displace only the holder that it reads before its first write.
 ///
-/// The order in which claims reach the store decides which incarnation is the newest. A claim that is applied after the read
-/// is newer, so the start yields to it. The start must not take the holder from a refused claim instead: if an earlier claim
-/// was applied but its reply was lost, the refusal would name the newer incarnation that displaced this one.
+/// The order in which claims reach the store decides which incarnation is the newest. A claim that is applied after the
+/// read is newer, so the start yields to it. The start must not take the holder from a refused claim instead: if an
+/// earlier claim was applied but its reply was lost, the refusal would name the newer incarnation that displaced this
+/// one.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartTakeover {
     /// The holder must be read before anything is written.

@@ -1,4 +1,5 @@
-//! Tests of the single rules of the state machine. Times are milliseconds since the start, and the randomness is always 0.5.
+//! Tests of the single rules of the state machine. Times are milliseconds since the start, and the randomness is always
+//! 0.5.
 
 use super::*;
 use registry_core::{Holder, LeaseId, Revision};
@@ -177,8 +178,8 @@ fn the_start_displaces_only_the_holder_that_it_read() {
     assert_eq!(bench.at(9_125, Event::Due), "register within 2400 without takeover");
 }
 
-/// The store applied the first claim, but its reply was lost, and then a newer incarnation took over. The start mistook the
-/// refusal of its repeated claim for the first answer, and took over from the newer incarnation.
+/// The store applied the first claim, but its reply was lost, and then a newer incarnation took over. The start mistook
+/// the refusal of its repeated claim for the first answer, and took over from the newer incarnation.
 #[test]
 fn a_start_whose_reply_was_lost_yields_to_a_newer_incarnation() {
     let mut bench = Bench::new();

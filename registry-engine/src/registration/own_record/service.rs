@@ -195,7 +195,8 @@ fn lock_all() -> MutexGuard<'static, HashMap<ServiceKey, Weak<ServiceRecords>>> 
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Marks the task as ended if it panics, so that no member relies on stale holders and the next member starts a new task.
+/// Marks the task as ended if it panics, so that no member relies on stale holders and the next member starts a new
+/// task.
 struct PanicGuard<'a>(&'a ServiceRecords);
 
 impl Drop for PanicGuard<'_> {
@@ -330,8 +331,8 @@ impl Membership {
         is_live && member.is_some_and(|member| member.held.is_of(lease))
     }
 
-    /// Waits until the record is no longer the one acknowledged to `lease`, and returns `LeaseLost`. Returns `None` if the
-    /// store refuses the watch of the service.
+    /// Waits until the record is no longer the one acknowledged to `lease`, and returns `LeaseLost`. Returns `None` if
+    /// the store refuses the watch of the service.
     pub(super) async fn lost(&self, lease: &Lease) -> Option<Error> {
         let error_of = |held: Held| match held {
             // A record of the same lease at another revision is left to the presence check of the renewals.
@@ -370,8 +371,8 @@ impl Membership {
         poll_fn(|cx| self.poll(claimed, since, is_released, cx)).await
     }
 
-    /// Returns the output of `check` for the holder of the id, as of `revision` or later. A load that began after `since` also
-    /// counts as later, since a rollback lowers the revisions.
+    /// Returns the output of `check` for the holder of the id, as of `revision` or later. A load that began after
+    /// `since` also counts as later, since a rollback lowers the revisions.
     fn poll<T>(
         &self,
         revision: Revision,

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::Builder;
 
-/// The maximum size of a file in bytes, which is enough for some 200,000 instances. Reading needs a few times this memory.
+/// The maximum size of a file in bytes, which is enough for some 200,000 instances. Reading needs a few times this
+/// memory.
 const MAX_LEN: u64 = 64 << 20;
 
 /// The prefix of the extension of draft files.
@@ -24,8 +25,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-/// Opens a file, and refuses anything but a regular file: reading a FIFO or a device may never end, and opening one may have
-/// side effects.
+/// Opens a file, and refuses anything but a regular file: reading a FIFO or a device may never end, and opening one may
+/// have side effects.
 fn open(path: &Path) -> io::Result<File> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(irregular());
@@ -64,7 +65,8 @@ fn check_len(len: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Replaces the content of a file atomically, even if other processes write it at the same time. Only its owner may read it.
+/// Replaces the content of a file atomically, even if other processes write it at the same time. Only its owner may
+/// read it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     check_len(bytes.len() as u64).map_err(io::Error::other)?;
     let folder = path.parent().unwrap_or_else(|| Path::new("."));

@@ -7,7 +7,8 @@
 //! {"id":"node-1","revision":7,"record":"{\"v\":1,\"address\":\"10.0.0.1:8080\",...}"}
 //! ```
 //!
-//! `written` is the time of writing in Unix seconds. A file with another `v` is refused. A reader ignores unknown fields.
+//! `written` is the time of writing in Unix seconds. A file with another `v` is refused. A reader ignores unknown
+//! fields.
 
 use registry_core::encoding::{self, Stored};
 use registry_core::{Cursor, InstanceId, Revision, ServiceName, Snapshot};

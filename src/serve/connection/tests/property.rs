@@ -67,7 +67,8 @@ fn blocks() -> impl Strategy<Value = Vec<Block>> {
 /// An upper bound on the length of a name in the static table.
 const STATIC_NAME: usize = 30;
 
-/// A lower bound on the dynamic table: for each entry, the maximum length of its name and the maximum size of the entry.
+/// A lower bound on the dynamic table: for each entry, the maximum length of its name and the maximum size of the
+/// entry.
 struct Table {
     entries: VecDeque<(usize, usize)>,
     limit: usize,
