@@ -152,7 +152,8 @@ fn encode_as(record: &Record, status: StoredStatus) -> Result<Vec<u8>> {
     }
     if bytes.len() > MAX_RECORD_LEN {
         let message = format!(
-            "the record of the instance is larger than {MAX_RECORD_LEN} bytes: shorten its labels or metadata, got=`{}`",
+            "the record of the instance is larger than {MAX_RECORD_LEN} bytes: shorten its labels or \
+             metadata, got=`{}`",
             bytes.len()
         );
         return Err(Error::new(ErrorKind::Invalid, message));

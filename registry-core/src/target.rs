@@ -204,7 +204,8 @@ impl FromStr for Target {
         if path.contains('@') || query.contains('@') {
             // A password with an unencoded `/` or `?` ends up here, and paths and options are not secret.
             return Err(invalid(
-                "the URL has `@` behind the hosts: write %40 in a path or an option, and percent-encode `/`, `@`, `:` and `?` in a password",
+                "the URL has `@` behind the hosts: write %40 in a path or an option, and percent-encode `/`, `@`, \
+                 `:` and `?` in a password",
             ));
         }
         let (userinfo, hosts) = match authority.rsplit_once('@') {
@@ -278,7 +279,8 @@ fn parse_host(host: &str) -> Result<Host> {
     // The text is not repeated, since a part of an unencoded password may have ended up here.
     let wrong = || {
         invalid(
-            "the hosts of the URL are not `host[:port][,host[:port]...]` (an IPv6 host in brackets); percent-encode `/`, `@`, `:` and `?` in a password",
+            "the hosts of the URL are not `host[:port][,host[:port]...]` (an IPv6 host in brackets); percent-encode \
+             `/`, `@`, `:` and `?` in a password",
         )
     };
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

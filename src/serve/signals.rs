@@ -8,27 +8,27 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// A listener for SIGTERM and SIGINT; on systems other than Unix, for Ctrl-C only.
 pub(super) struct Signals {
     #[cfg(unix)]
-    heard: Option<(Signal, Signal)>,
+    listening: Option<(Signal, Signal)>,
     #[cfg(not(unix))]
-    heard: bool,
+    listening: bool,
 }
 
 impl Signals {
-    /// Starts to listen for signals if `heard`; otherwise [`next`](Self::next) never returns.
-    pub(super) fn listen(heard: bool) -> io::Result<Self> {
+    /// Starts to listen for signals if `listening`; otherwise [`next`](Self::next) never returns.
+    pub(super) fn listen(listening: bool) -> io::Result<Self> {
         #[cfg(unix)]
-        let heard = if heard {
+        let listening = if listening {
             Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
         } else {
             None
         };
-        Ok(Self { heard })
+        Ok(Self { listening })
     }
 
     /// Waits for the next signal.
     #[cfg(unix)]
     pub(super) async fn next(&mut self) {
-        let Some((terminate, interrupt)) = &mut self.heard else { return pending().await };
+        let Some((terminate, interrupt)) = &mut self.listening else { return pending().await };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -38,7 +38,7 @@ impl Signals {
     /// Waits for the next signal.
     #[cfg(not(unix))]
     pub(super) async fn next(&mut self) {
-        if !self.heard || tokio::signal::ctrl_c().await.is_err() {
+        if !self.listening || tokio::signal::ctrl_c().await.is_err() {
             pending().await
         }
     }

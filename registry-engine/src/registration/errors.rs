@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Returns the error for a withdrawal that was not acknowledged within `limit`.
 pub(super) fn stop_timed_out(limit: Duration) -> Error {
     unavailable(format!(
-        "the withdrawal was not acknowledged in time: the instance may stay listed until its ttl has passed, timeout=`{limit:?}`"
+        "the withdrawal was not acknowledged in time: the instance may stay listed until its ttl has passed, \
+         timeout=`{limit:?}`"
     ))
 }
 

@@ -1,4 +1,4 @@
-//! Regression tests: schedules that once broke a statement of `docs/engine.md`.
+//! Tests of the promises of `docs/engine.md` under difficult schedules.
 
 use crate::support::*;
 use futures_util::StreamExt;
@@ -34,7 +34,7 @@ fn record_watches(world: &World) -> usize {
     world.spy.calls().iter().filter(|(_, call)| matches!(call, Call::WatchRecord)).count()
 }
 
-/// Own-record watches that were refused once were never opened again.
+/// No handle fails permanently: own-record watches reopen once the cause of a refusal is corrected.
 #[tokio::test(start_paused = true)]
 async fn own_record_watches_reopen_once_a_refusal_is_corrected() {
     for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
@@ -53,7 +53,7 @@ async fn own_record_watches_reopen_once_a_refusal_is_corrected() {
     }
 }
 
-/// After a single refusal of the shared watch, each registration of the service opened a watch of its own.
+/// 100,000 registrations of one service must not open 100,000 watches, even after a refusal of the shared watch.
 #[tokio::test(start_paused = true)]
 async fn a_short_refusal_does_not_open_a_watch_for_each_registration() {
     // `Invalid`: the cursor is of another cluster, as after a restore from a backup of etcd.
@@ -76,7 +76,7 @@ async fn a_short_refusal_does_not_open_a_watch_for_each_registration() {
     }
 }
 
-/// If the store reported a deletion while a renewal was in flight, the report was lost.
+/// A registration registers again as soon as the store reports a change by others, even while a renewal is in flight.
 #[tokio::test(start_paused = true)]
 async fn a_deletion_that_is_reported_during_a_renewal_is_handled() {
     for count in [1, 9] {
@@ -99,7 +99,7 @@ async fn a_deletion_that_is_reported_during_a_renewal_is_handled() {
     }
 }
 
-/// After a rollback to an empty store, registrations returned only at their next renewal.
+/// Once the store answers on new connections, every live owner is registered within the return bound.
 #[tokio::test(start_paused = true)]
 async fn records_removed_by_a_rollback_are_registered_again_within_the_return_bound() {
     let options = RegistrationOptions::default().with_ttl(secs(60));
@@ -179,7 +179,7 @@ async fn many_records_deleted_at_once_are_registered_again_before_a_view_removes
     assert_eq!(world.stored().await.len(), count);
 }
 
-/// At a short ttl the backoff after repeated losses did not grow.
+/// The backoff after repeated losses grows even at a short ttl.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_deleted_repeatedly_is_registered_with_backoff_even_at_a_short_ttl() {
     let options = RegistrationOptions::default().with_ttl(secs(1));
@@ -194,7 +194,7 @@ async fn a_record_that_is_deleted_repeatedly_is_registered_with_backoff_even_at_
     assert!((12..60).contains(&claims), "{claims}");
 }
 
-/// A registration that was superseded by an undecodable record sent requests in a loop.
+/// A superseded registration tries again once per ttl, even if the record that holds the id cannot be decoded.
 #[tokio::test(start_paused = true)]
 async fn a_superseded_registration_tries_again_once_per_ttl_whatever_holds_the_id() {
     let world = World::new();
@@ -210,7 +210,7 @@ async fn a_superseded_registration_tries_again_once_per_ttl_whatever_holds_the_i
     assert!(claims <= 24, "{claims} claims and {loads} loads of the service in 20 ttls");
 }
 
-/// Registrations that started while the store refused the credentials never shared a watch.
+/// The store refuses the credentials for the first 5 s of the process.
 #[tokio::test(start_paused = true)]
 async fn registrations_that_started_with_a_refusal_share_a_watch_later() {
     let world = World::new();
