@@ -242,7 +242,7 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// `Invalid` if the [service name](ServiceName::check_new) is a relative path or reserved, if the address is
+    /// `Invalid` if the [service name](ServiceName::check_new) is path-like or reserved, if the address is
     /// unspecified, if a port is 0, if a label or an entry of the metadata has an empty name, or if the metadata is
     /// larger than [`MAX_METADATA_LEN`].
     pub fn check(&self) -> Result<()> {
