@@ -10,9 +10,9 @@ pub struct HealthReporter(Box<Report>);
 type Report = dyn Fn(bool) -> BoxFuture<'static, ()> + Send + Sync;
 
 impl HealthReporter {
-    /// Returns a reporter that calls `report` with `false` at the start, with `true` once the instance is registered, and
-    /// with `false` again when it drains. It also reports each change that a [`HealthCheck`](super::HealthCheck) finds.
-    /// `serve` waits for the returned future before it continues.
+    /// Returns a reporter that calls `report` with `false` at the start, with `true` once the instance is registered,
+    /// and with `false` again when it drains. It also reports each change that a [`HealthCheck`](super::HealthCheck)
+    /// finds. `serve` waits for the returned future before it continues.
     pub fn new<F>(report: impl Fn(bool) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
