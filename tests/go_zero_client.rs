@@ -105,7 +105,7 @@ fn an_error_names_the_wrong_field() {
         ("{Endpoints: ['a:1'], Etcd: {Key: a}}", "`Etcd.Hosts` is missing"),
         ("Etcd: {Hosts: [h]}", "`Etcd.Key` is missing: set it beside `Etcd.Hosts`"),
         ("Endpoints: [a]", "`Endpoints` cannot be used"),
-        ("Target: k8s://ns/user:80", "`Target` cannot be used: targets of `k8s://` are not served"),
+        ("Target: k8s://ns/user:80", "`Target` cannot be used: `k8s://` targets are not supported"),
         (
             "ServiceRegistry: {Url: 'mem://'}",
             "`ServiceRegistry.Key` is missing: set it beside `ServiceRegistry.Url`",

@@ -1,4 +1,4 @@
-//! The body of a response, whose end is the outcome of its call.
+//! The body of a response. Its trailers state the outcome of the call.
 
 use crate::call::Call;
 use crate::status::FailureCause;
@@ -10,18 +10,18 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-/// The body of a response that came through a [`Channel`](crate::Channel).
+/// The body of a response over a [`Channel`](crate::Channel).
 ///
-/// The call counts as in flight until the body was read to its end or is dropped. It fails at the
-/// deadline of the call, and if the server ends it without a status.
+/// The call is in flight until the body is read to its end or dropped. Reading fails at the deadline
+/// of the call, and if the server ends the response without a status.
 #[derive(Debug)]
 pub struct ResponseBody {
     body: Body,
-    /// Until its outcome is known.
+    /// `None` once the outcome is known.
     call: Option<Call>,
-    /// Until the body has ended.
+    /// `None` once the body has ended.
     deadline: Option<Instant>,
-    /// Made when the body is first waited for, which a short one seldom is.
+    /// Created when the body is first pending: a short body rarely needs a timer.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -36,11 +36,11 @@ impl ResponseBody {
         sleep.as_mut().poll(cx)
     }
 
-    /// Drops the body, which cancels the call at its server.
+    /// Drops the body, which cancels the call at the server, and returns the status of the call.
     fn time_out(&mut self) -> Status {
         self.body = Body::empty();
         (self.deadline, self.sleep) = (None, None);
-        let timed_out = || Status::deadline_exceeded("the call took too long");
+        let timed_out = || Status::deadline_exceeded("the deadline of the call has passed");
         self.call.take().map_or_else(timed_out, Call::timed_out)
     }
 }
@@ -59,11 +59,11 @@ impl HttpBody for ResponseBody {
             return Poll::Ready(Some(Err(this.time_out())));
         };
         if matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
-            // A server that never pauses is not waited for.
+            // A server that sends without a pause must not outlast the deadline.
             let is_late = this.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             return Poll::Ready(if is_late { Some(Err(this.time_out())) } else { frame });
         }
-        // The call has ended, one way or the other.
+        // Trailers, an error, or the end of the body: the call has ended.
         (this.deadline, this.sleep) = (None, None);
         let Some(call) = this.call.take() else { return Poll::Ready(frame) };
         Poll::Ready(match frame {
@@ -76,7 +76,8 @@ impl HttpBody for ResponseBody {
         })
     }
 
-    /// Not before the outcome is known, so that a response that lacks its status is read to its end.
+    /// Returns false until the outcome is known, so that the client reads a response without a status to
+    /// its end and gets the error.
     fn is_end_stream(&self) -> bool {
         self.call.is_none() && self.body.is_end_stream()
     }
@@ -98,7 +99,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(1);
 
-    /// A body of these frames, which then waits for ever.
+    /// A body that yields these frames and then stays pending.
     struct Frames(stream::BoxStream<'static, Frame<Bytes>>);
 
     impl HttpBody for Frames {
@@ -124,11 +125,11 @@ mod tests {
 
     async fn next(body: &mut ResponseBody) -> Option<Result<Frame<Bytes>, Status>> {
         let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-        timeout(60 * LIMIT, frame).await.expect("it ends by its deadline")
+        timeout(60 * LIMIT, frame).await.expect("the body outlasts its deadline")
     }
 
     #[tokio::test(start_paused = true)]
-    async fn body_that_stops_fails_at_the_deadline() {
+    async fn stalled_body_fails_at_the_deadline() {
         let mut body = body(vec![data()]);
         let begun = Instant::now();
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn body_that_never_pauses_fails_at_the_deadline_too() {
+    async fn body_that_is_always_ready_fails_at_the_deadline() {
         let mut body = body(vec![data(), data()]);
         assert!(next(&mut body).await.unwrap().is_ok());
         advance(LIMIT).await;
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn end_that_has_arrived_counts_after_the_deadline() {
+    async fn trailers_that_have_arrived_are_read_after_the_deadline() {
         let mut body = body(vec![Frame::trailers(HeaderMap::new())]);
         advance(2 * LIMIT).await;
         assert!(next(&mut body).await.unwrap().unwrap().is_trailers());

@@ -1,4 +1,4 @@
-//! A call in flight, and what its endpoint is known by afterwards.
+//! A call in flight, which reports its outcome to the balancer.
 
 use crate::classify::CallEnd;
 use crate::connection::Connection;
@@ -14,13 +14,13 @@ use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Status, TimeoutExpired};
 
-/// The header, or trailer, in which a server states the outcome of a call.
+/// The header or trailer with the status of a call.
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// A call in flight. If it is dropped, its caller has cancelled it.
+/// A call in flight. Dropping it counts as a cancellation by the caller.
 pub(crate) struct Call {
     connection: Arc<Connection>,
-    /// Until the outcome is known.
+    /// `None` once the outcome is known.
     ticket: Option<Ticket<EndpointKey, Arc<Endpoint>>>,
 }
 
@@ -36,16 +36,15 @@ impl Call {
         self.connection.channel()
     }
 
-    /// The head of the response has arrived. Returns the call if its outcome is still to come, with
-    /// the body.
+    /// Handles the headers of the response. Returns the call if its outcome follows with the body.
     pub(crate) fn answered(mut self, response: &Response<Body>) -> Option<Self> {
-        // Without a body, the headers state the outcome.
+        // A response without a body has its status in the headers.
         if let Some(code) = status_in(response.headers()) {
             self.finish(CallEnd::Status(code));
             return None;
         }
         if response.status() != StatusCode::OK {
-            // A proxy answers, or a server that does not speak gRPC.
+            // The response is from a proxy, or from a server that does not speak gRPC.
             self.finish(CallEnd::NoStatus);
             return None;
         }
@@ -54,11 +53,11 @@ impl Call {
         Some(self)
     }
 
-    /// The response has ended, with these trailers.
+    /// Handles the end of the response.
     ///
     /// # Errors
     ///
-    /// They state no status, with which every call ends: the response was cut off.
+    /// `Internal` if the trailers have no status: the response was cut off.
     pub(crate) fn ended(mut self, trailers: Option<&HeaderMap>) -> Result<(), Status> {
         if let Some(code) = trailers.and_then(status_in) {
             self.finish(CallEnd::Status(code));
@@ -70,7 +69,7 @@ impl Call {
         Err(Status::internal(message))
     }
 
-    /// The transport has failed the call. Returns the status that the call fails with.
+    /// Handles an error of the transport. Returns the status that the call fails with.
     pub(crate) fn failed(mut self, cause: FailureCause, error: BoxError) -> Status {
         match cause.call_end() {
             Some(end) => self.finish(end),
@@ -79,13 +78,13 @@ impl Call {
         cause.status(error)
     }
 
-    /// The deadline has passed during the response. Returns the status that the call fails with.
+    /// Handles a deadline that passed during the response. Returns the status that the call fails with.
     pub(crate) fn timed_out(self) -> Status {
         self.failed(FailureCause::TimedOut, TimeoutExpired(()).into())
     }
 
-    /// Ends the call so that it can be made at another endpoint. It says nothing of this one,
-    /// unless that its connection is lost. Returns the key of this one.
+    /// Ends the call at this endpoint so that it can be retried on another, and returns the key of this
+    /// endpoint. The attempt does not count against the endpoint, but may mark its connection as lost.
     pub(crate) fn move_on(mut self, cause: FailureCause) -> Option<EndpointKey> {
         let ticket = self.ticket.take()?;
         let Connection { address, context, .. } = &*self.connection;
@@ -95,7 +94,7 @@ impl Call {
         if cause == FailureCause::NeverSent {
             self.connection.set_lost();
         } else {
-            // If it was a probe, the next call is not a probe again: it would be refused, too.
+            // A refused half-open probe counts as done; the next probe would be refused, too.
             ticket.finish(Outcome::Neutral, context.now());
         }
         Some(key)
@@ -110,7 +109,7 @@ impl Call {
         let Some(ticket) = self.ticket.take() else { return };
         let now = self.connection.context.now();
         if outcome == Outcome::Neutral {
-            // Whoever ended the call, it took at least that long.
+            // The elapsed time counts as a lower bound of the latency.
             ticket.abandon(now);
         } else if let Some(transition) = ticket.finish(outcome, now) {
             self.report(transition);
@@ -144,7 +143,7 @@ impl fmt::Debug for Call {
     }
 }
 
-/// Returns the status that headers or trailers state.
+/// Returns the status in headers or trailers.
 fn status_in(headers: &HeaderMap) -> Option<Code> {
     let status = headers.get(&GRPC_STATUS)?;
     Some(Code::from_bytes(status.as_bytes()))

@@ -1,4 +1,4 @@
-//! A channel to a service, wherever its instances are.
+//! A balanced channel to the instances of a service.
 
 use crate::body::ResponseBody;
 use crate::clock::after;
@@ -27,20 +27,22 @@ use tonic::transport::Channel as Transport;
 use tonic::{Status, TimeoutExpired};
 use tower_service::Service;
 
-/// How many servers may refuse a call before it fails.
+/// The number of refusals after which a call fails.
 const MAX_REFUSALS: usize = 3;
 
-/// A channel to all instances of a service: use it in place of tonic's.
+/// A channel to all instances of a service. Use it in place of tonic's.
 ///
-/// Each call goes to the better of two endpoints that are drawn at random, by their latency and by
-/// how many calls they have. Endpoints are connected to as soon as they are listed, and lost
-/// connections made anew, without waiting for a call. Draining instances, and those of weight 0,
-/// get no new calls; calls under way go on. An endpoint that cannot be reached gets none, and one
-/// that keeps failing none for a while. A call that no server has looked at, because its connection
-/// was just lost or the server says that it takes no more, goes to another endpoint. What a server
-/// may have looked at is not repeated, since only its caller knows whether it may be.
+/// * **Balancing.** The channel draws two endpoints at random and sends the call to the better one,
+///   by latency and calls in flight.
+/// * **Connections.** The channel connects to each endpoint as soon as it is listed, and reconnects
+///   after a loss, without waiting for a call. An endpoint that is not connected gets no calls.
+/// * **Draining.** Instances that drain or have weight 0 get no new calls. Calls in flight continue.
+/// * **Ejection.** An endpoint that fails repeatedly gets no calls for a while.
+/// * **Retries.** A call that no server has processed goes to another endpoint: its connection was
+///   lost before it was sent, or the server refused it. A call that a server may have processed is
+///   not retried, since only the caller knows whether it is safe to repeat.
 ///
-/// A clone is a cheap handle to the same connections. They are closed with the last one.
+/// A clone is a cheap handle to the same connections. They close when the last clone is dropped.
 ///
 /// ```
 /// use registry_engine::{Discovery, DiscoveryOptions};
@@ -67,7 +69,7 @@ pub struct Channel {
     shared: Arc<Shared>,
 }
 
-/// What the handles of one channel share. The task ends with it.
+/// State shared by all clones of a channel. Dropping it ends the task.
 struct Shared {
     state: Arc<ChannelState>,
     task: AbortHandle,
@@ -80,34 +82,34 @@ impl Drop for Shared {
 }
 
 impl Channel {
-    /// A channel to the service of `view`.
+    /// Creates a channel to the service of `view`.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn new(view: View, options: ChannelOptions) -> Self {
         let meters = Meters::new(view.service().as_str());
         Self::with_source(format!("`{}`", view.service()), meters, Source::View(view), options)
     }
 
-    /// A channel to `addresses`, without a registry.
+    /// Creates a channel to `addresses`, without a registry.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn fixed(addresses: impl IntoIterator<Item = Address>, options: ChannelOptions) -> Self {
         let source = Source::Fixed(Vec::from_iter(addresses));
         Self::with_source("the given addresses".into(), Meters::new("direct"), source, options)
     }
 
-    /// Waits until an endpoint is connected to, or for `within`.
+    /// Waits until an endpoint is connected, for at most `within`.
     ///
-    /// Nobody has to: a call waits by itself. It is for those who would rather not start than start
-    /// without.
+    /// Calls wait for a connection themselves. Use this for a process that should not start while
+    /// the service cannot be reached.
     ///
     /// # Errors
     ///
-    /// `Unavailable` after `within`, with the reason. The channel goes on trying.
+    /// `Unavailable` after `within`, with the reason. The channel keeps trying to connect.
     pub async fn ready(&self, within: Duration) -> Result<(), Status> {
         let state = &self.shared.state;
         let until = after(Instant::now(), within);
@@ -136,7 +138,7 @@ impl Service<Request<Body>> for Channel {
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
 
-    /// Always: a call waits for an endpoint by itself.
+    /// Always returns ready: the future of a call waits for an endpoint.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
     }
@@ -157,8 +159,8 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// Sends a call. It holds a handle of the channel: without it the connections would be closed while
-/// the call waits.
+/// Sends a call, and retries it while no server has processed it. It holds a handle of the channel,
+/// so that the connections stay open while the call waits.
 async fn send(
     shared: Arc<Shared>,
     request: Request<Body>,
@@ -203,7 +205,7 @@ async fn send(
     }
 }
 
-/// Sends a request, and waits for the head of its response.
+/// Sends a request, and waits for the headers of its response.
 async fn attempt(
     channel: &mut Transport,
     request: &mut Replay,
@@ -215,7 +217,7 @@ async fn attempt(
         (None, None) => ready.await?,
         (None, Some(deadline)) => {
             timeout_at(deadline, ready).await.map_err(|_| TimeoutExpired(()))??;
-            // tonic's own clock runs from when its channel takes the call.
+            // tonic's timer starts when its channel takes the call: subtract the wait before that.
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         }
     }

@@ -7,15 +7,15 @@ use tonic::Code;
 
 /// Which outcomes of calls count against an endpoint.
 ///
-/// Several [failures](Outcome::Failure) in a row eject an endpoint, and each makes it look slower.
-/// Unless set it is [`CallEnd::default_outcome`]. A call that no server has processed is not
-/// classified: it says nothing of an endpoint.
+/// Several [failures](Outcome::Failure) in a row eject an endpoint, and each failure makes it look
+/// slower to the balancer. Default: [`CallEnd::default_outcome`]. A call that no server has processed
+/// is not classified.
 ///
 /// ```
 /// use registry_tonic::{CallEnd, ChannelOptions, Classify, Outcome};
 /// use tonic::Code;
 ///
-/// // An overloaded server is left alone for a while, and one that times out is ejected.
+/// // Overload and timeouts eject an endpoint, too.
 /// let classify = Classify::new(|end| match end {
 ///     CallEnd::Status(Code::ResourceExhausted) => Outcome::Failure,
 ///     CallEnd::DeadlineExceeded => Outcome::TimedOut,
@@ -27,13 +27,13 @@ use tonic::Code;
 #[derive(Clone)]
 pub struct Classify(Arc<dyn Fn(CallEnd) -> Outcome + Send + Sync>);
 
-/// How a call ended that a server may have processed.
+/// The end of a call that a server may have processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallEnd {
     /// The server ended the call with this status, `Ok` included.
     Status(Code),
-    /// The server ended the call without a status: the answer was cut off, or is no gRPC.
+    /// The server ended the call without a status: the response was cut off, or is not gRPC.
     NoStatus,
     /// The connection or the stream was lost during the call.
     ConnectionLost,
@@ -44,13 +44,12 @@ pub enum CallEnd {
 }
 
 impl Classify {
-    /// Classifies calls by this function. It is called once for each call, and must not block or
-    /// panic.
+    /// Creates a classifier that calls `classify` once for each call. It must not block or panic.
     pub fn new(classify: impl Fn(CallEnd) -> Outcome + Send + Sync + 'static) -> Self {
         Self(Arc::new(classify))
     }
 
-    /// Returns what a call that ended so says of its endpoint.
+    /// Returns the outcome of a call that ended with `end`.
     ///
     /// ```
     /// use registry_tonic::{CallEnd, Classify, Outcome};
@@ -63,15 +62,15 @@ impl Classify {
 }
 
 impl CallEnd {
-    /// Returns the outcome unless [`Classify`] says otherwise.
+    /// Returns the default outcome, which [`Classify`] can override.
     ///
-    /// Failures are `Internal`, `Unavailable` and `DataLoss`, an end without status, and a lost
-    /// connection. They are fewer than those of go-zero (`zrpc/internal/codes`):
+    /// Failures are `Internal`, `Unavailable`, `DataLoss`, an end without a status, and a lost
+    /// connection. go-zero (`zrpc/internal/codes`) counts more. Three of its failures are neutral here:
     ///
-    /// * `Unimplemented` is neutral: a caller that is released before its servers would eject them.
-    /// * So is `ResourceExhausted`: an ejection moves the load to the other endpoints.
-    /// * So are the deadline and the cancellation of the caller, whichever side notices them, since
-    ///   the caller may be impatient. They do count as a lower bound of the latency.
+    /// * `Unimplemented`: a caller that is released before its servers would eject them.
+    /// * `ResourceExhausted`: an ejection would move the load to the other endpoints.
+    /// * A deadline or a cancellation of the caller, whichever side reports it, since the caller may be
+    ///   impatient. Its elapsed time still counts as a lower bound of the latency.
     ///
     /// ```
     /// use registry_tonic::{CallEnd, Outcome};
@@ -114,9 +113,9 @@ impl fmt::Debug for Classify {
 mod tests {
     use super::*;
 
-    /// By these a client that was released before its servers ejected half of them.
+    /// Counted as failures, these let a client that was released before its servers eject half of them.
     #[test]
-    fn missing_method_overload_and_the_callers_own_limits_are_no_failures() {
+    fn unimplemented_overload_deadline_and_cancellation_are_neutral() {
         let codes =
             [Code::Unimplemented, Code::ResourceExhausted, Code::DeadlineExceeded, Code::Cancelled];
         let by_caller = [CallEnd::DeadlineExceeded, CallEnd::Cancelled];
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn server_that_cannot_serve_has_failed_and_one_that_refuses_a_request_has_not() {
+    fn broken_server_is_a_failure_and_a_rejected_request_is_a_success() {
         let failures = [Code::Internal, Code::Unavailable, Code::DataLoss].map(CallEnd::Status);
         for end in failures.into_iter().chain([CallEnd::NoStatus, CallEnd::ConnectionLost]) {
             assert_eq!(end.default_outcome(), Outcome::Failure, "{end:?}");

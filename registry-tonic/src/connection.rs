@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::{Channel, Error};
 
-/// A connection to an endpoint. Calls that are under way outlive it.
+/// A connection to an endpoint. Calls in flight keep the connection open after this is dropped.
 pub(crate) struct Connection {
     pub(crate) address: Address,
     pub(crate) context: Arc<ChannelContext>,
@@ -35,13 +35,15 @@ impl Connection {
             Ok::<_, Error>(channel)
         };
         let Ok(connected) = timeout(limit, connecting).await else {
-            return Err(Status::unavailable(format!("no answer in time, within=`{limit:?}`")));
+            return Err(Status::unavailable(format!(
+                "the server did not answer in time, connect_timeout=`{limit:?}`"
+            )));
         };
         let channel = connected.map_err(|error| status::connect_error(error.into()))?;
         Ok(Self { address: address.clone(), context: context.clone(), channel, state })
     }
 
-    /// Returns whether it is open, as far as is known.
+    /// Returns false once the connection is known to be lost.
     pub(crate) fn is_open(&self) -> bool {
         self.state.is_open()
     }
@@ -50,7 +52,7 @@ impl Connection {
         self.state.set_lost();
     }
 
-    /// Waits until it is lost. For one task only.
+    /// Waits until the connection is lost. Only one task may wait.
     pub(crate) async fn wait_until_lost(&self) {
         self.state.wait_until_lost().await;
     }

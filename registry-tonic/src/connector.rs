@@ -1,4 +1,4 @@
-//! A connector that connects once, and the state of its connection.
+//! A connector that connects only once, and the state of its connection.
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -17,12 +17,11 @@ use tonic::codegen::http::Uri;
 use tonic::transport::Endpoint;
 use tower_service::Service;
 
-/// How long sent data may stay unacknowledged before the connection is closed: 20 s, as gRPC has it
-/// for its keepalive (gRFC A18). It needs no pings, which servers in Go refuse when they come more
-/// often than every five minutes.
+/// How long sent data may stay unacknowledged before the connection is closed: gRPC's default for
+/// its keepalive (gRFC A18). Unlike HTTP/2 pings, servers in Go cannot refuse it.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Whether a connection is open, and what its tasks wait for.
+/// Whether a connection is open, with notifications of its first read and its loss.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     is_open: AtomicBool,
@@ -35,9 +34,9 @@ impl ConnectionState {
         Self { is_open: AtomicBool::new(true), lost: Notify::new(), first_read: Notify::new() }
     }
 
-    /// Waits for the first bytes of the server: every HTTP/2 server begins with its settings. An
-    /// accepted connection alone says nothing, since a system accepts it for a stopped process,
-    /// too. For one task only.
+    /// Waits for the first bytes of the server: every HTTP/2 server sends its settings first. An
+    /// accepted connection is not enough, since the kernel accepts connections for a stopped process,
+    /// too. Only one task may wait.
     pub(crate) async fn wait_for_first_read(&self) {
         self.first_read.notified().await;
     }
@@ -46,7 +45,7 @@ impl ConnectionState {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    /// Waits until the connection is lost. For one task only.
+    /// Waits until the connection is lost. Only one task may wait.
     pub(crate) async fn wait_until_lost(&self) {
         self.lost.notified().await;
     }
@@ -57,13 +56,13 @@ impl ConnectionState {
     }
 }
 
-/// The error of a request that was not sent, since its connection is lost.
+/// The error of a request whose connection was lost before it was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("connection lost before the call was sent")]
 pub(crate) struct ConnectionLost;
 
-/// A connector that connects once. Else tonic's channel would reconnect when it is next used, and a
-/// call would wait for that.
+/// A connector that connects only once. Otherwise tonic's channel would reconnect on its next use, and
+/// a call would wait for that.
 pub(crate) struct ConnectOnce {
     http: HttpConnector,
     state: Arc<ConnectionState>,
@@ -71,7 +70,7 @@ pub(crate) struct ConnectOnce {
 }
 
 impl ConnectOnce {
-    /// A connector with the settings of `endpoint`, as tonic would connect.
+    /// A connector with the TCP settings of `endpoint`, as tonic's own connector applies them.
     pub(crate) fn new(endpoint: &Endpoint, state: Arc<ConnectionState>) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -97,7 +96,7 @@ impl Service<Uri> for ConnectOnce {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         if self.is_used {
-            // The server has sent GOAWAY or closed the connection, and it is noticed here first.
+            // tonic reconnects since the server sent GOAWAY or closed the connection.
             self.state.set_lost();
             return Box::pin(async { Err(ConnectionLost.into()) });
         }
@@ -110,7 +109,7 @@ impl Service<Uri> for ConnectOnce {
     }
 }
 
-/// A stream that sets its connection lost when it ends: the task of the connection drops it then.
+/// A stream that marks its connection as lost at its end, at an error, and when it is dropped.
 #[derive(Debug)]
 pub(crate) struct MonitoredStream {
     stream: TcpStream,
@@ -134,8 +133,8 @@ impl AsyncRead for MonitoredStream {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let has_read = buffer.filled().len() > before;
         match &read {
-            // The end. Calls in flight fail before the connection is dropped: meanwhile no call may
-            // begin on it.
+            // The stream has ended. Mark the connection before hyper drops it: no new call may begin
+            // on it in the meantime.
             Poll::Ready(Err(_)) => self.state.set_lost(),
             Poll::Ready(Ok(())) if had_room && !has_read => self.state.set_lost(),
             _ => {}

@@ -1,4 +1,4 @@
-//! What a channel, its task, its endpoints and its calls share, and never changes.
+//! The immutable context of a channel.
 
 use crate::metrics::Meters;
 use crate::options::ChannelOptions;
@@ -6,13 +6,13 @@ use http::HeaderMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a channel, its task, its endpoints and its calls share, and never changes.
+/// The immutable context that a channel shares with its task, endpoints and calls.
 pub(crate) struct ChannelContext {
-    /// What is called, for messages.
+    /// The service or addresses that the channel calls, for messages.
     pub(crate) name: String,
     pub(crate) options: ChannelOptions,
     pub(crate) meters: Meters,
-    /// The metadata of the options.
+    /// The metadata of the options, as headers.
     pub(crate) headers: HeaderMap,
     start: Instant,
 }
@@ -23,7 +23,7 @@ impl ChannelContext {
         Self { name, options, meters, headers, start: Instant::now() }
     }
 
-    /// Returns the time as the balancer counts it.
+    /// Returns the current time since the channel was created, as the balancer expects it.
     pub(crate) fn now(&self) -> Duration {
         self.since_start(Instant::now())
     }

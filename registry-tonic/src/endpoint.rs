@@ -1,4 +1,4 @@
-//! An address that is kept connected to.
+//! An endpoint: an address and its connection.
 
 use crate::connection::Connection;
 use crate::context::ChannelContext;
@@ -11,41 +11,39 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
-/// A connection that stood for that long has served: if it is lost, the next attempt is made at
-/// once.
+/// After a connection that lasted at least this long, the first attempt to reconnect needs no backoff.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// How long calls wait for a new connection after one was lost, if no other endpoint takes them. A
-/// server that closes connections now and then is connected to in less time: four round trips with
-/// TLS.
+/// How long calls wait for a reconnect after a loss, if no other endpoint takes them. It covers a
+/// server that closes connections regularly: a reconnect with TLS takes four round trips.
 const RECONNECT_GRACE: Duration = Duration::from_millis(500);
 
-/// The key of an endpoint with the balancer.
+/// The key of an endpoint in the balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct EndpointKey {
     pub(crate) address: Address,
-    /// Differs for an address that was removed and comes again.
+    /// Tells apart endpoints of an address that was removed and added again.
     pub(crate) incarnation: u64,
 }
 
-/// An address that is kept connected to.
+/// An endpoint: an address and its connection.
 pub(crate) struct Endpoint {
     key: EndpointKey,
     context: Arc<ChannelContext>,
     state: ArcSwap<EndpointState>,
 }
 
-/// The state of an endpoint, as gRPC names them.
+/// The state of an endpoint, named after gRPC's connectivity states.
 #[derive(Debug)]
 pub(crate) enum EndpointState {
-    /// An attempt to connect is under way, or is about to be made.
+    /// An attempt to connect is under way or about to start.
     Connecting,
-    /// The last attempt has failed, and another one is made after a backoff.
+    /// The last attempt has failed. The next one starts after a backoff.
     TransientFailure(FailedAttempt),
     Ready(Arc<Connection>),
 }
 
-/// An attempt to connect that failed.
+/// A failed attempt to connect.
 #[derive(Debug)]
 pub(crate) struct FailedAttempt {
     pub(crate) error: Status,
@@ -53,13 +51,14 @@ pub(crate) struct FailedAttempt {
 }
 
 impl FailedAttempt {
-    /// The connection was lost, and the attempt to connect again takes long.
+    /// The connection was lost, and the reconnect has exceeded [`RECONNECT_GRACE`].
     fn lost() -> Self {
-        let error = Status::unavailable("the connection was lost, and there is no new one yet");
+        let error =
+            Status::unavailable("the connection was lost and has not been re-established yet");
         Self { error, begun: Instant::now() }
     }
 
-    /// Returns whether the connection was refused by an attempt that began at `since` or later.
+    /// Returns whether the attempt began at `since` or later and the connection was refused.
     pub(crate) fn was_refused_since(&self, since: Instant) -> bool {
         self.begun >= since && is_refused(&self.error)
     }
@@ -78,7 +77,7 @@ impl Endpoint {
         self.state.load_full()
     }
 
-    /// Returns the connection, if one is open, as far as is known.
+    /// Returns the connection, unless it is known to be lost.
     pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
         match &**self.state.load() {
             EndpointState::Ready(connection) if connection.is_open() => Some(connection.clone()),
@@ -86,11 +85,11 @@ impl Endpoint {
         }
     }
 
-    /// Keeps it connected. Each change of its state is reported to `changed`, with whether it is
-    /// ready.
+    /// Keeps the endpoint connected. Calls `changed` after each change of state, with whether the
+    /// endpoint is ready.
     ///
-    /// While it cannot be reached its state remains a transient failure, also during the next
-    /// attempt: no call waits for that.
+    /// An endpoint that cannot be reached stays in transient failure during its next attempts, so that
+    /// no call waits for them.
     pub(crate) async fn run(&self, changed: impl Fn(bool)) {
         let set = |state: EndpointState| {
             let is_ready = matches!(state, EndpointState::Ready(_));
@@ -117,7 +116,7 @@ impl Endpoint {
                     connection.wait_until_lost().await;
                     tracing::debug!(address = %self.key.address, "connection lost");
                     set(EndpointState::Connecting);
-                    // A server that hangs up at once is not stormed.
+                    // Backoff for a server that accepts connections and closes them at once.
                     failures = if since.elapsed() < SETTLED { failures + 1 } else { 0 };
                 }
                 Err(failed) => {
@@ -128,7 +127,7 @@ impl Endpoint {
         }
     }
 
-    /// Connects, after the backoff that follows so many failures.
+    /// Connects, after the backoff for this number of failures.
     async fn connect_after(&self, failures: u32) -> Result<Connection, FailedAttempt> {
         let address = &self.key.address;
         if failures > 0 {

@@ -1,12 +1,12 @@
-//! gRPC over the service registry: a channel that goes where a service is.
+//! gRPC over the service registry: a balanced channel to the instances of a service.
 //!
-//! A [`Channel`] takes the place of tonic's: any generated client works over it. Its endpoints are
-//! the instances that a [`View`](registry_engine::View) shows, kept connected, balanced, and left
-//! alone when they drain or fail.
+//! A [`Channel`] replaces tonic's: any generated client works over it. It keeps a connection to each
+//! instance that a [`View`](registry_engine::View) shows, balances calls over them, and avoids
+//! instances that drain or fail.
 //!
 //! [`Health`] reports to gRPC clients whether a server serves.
 //!
-//! Types of [`tonic`] stand in signatures here, so this crate follows its major versions.
+//! Types of [`tonic`] appear in public signatures, so this crate follows tonic's major versions.
 
 mod body;
 mod call;

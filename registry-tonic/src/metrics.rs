@@ -1,22 +1,22 @@
-//! What channels tell the facade of the crate `metrics`, as the engine does in
-//! [`registry_engine::metrics`]. Of several channels of one service, gauges are those of the one that
-//! changed last. The first channel of a process [describes](describe) them.
+//! Metrics of channels, recorded through the crate `metrics` like those of the engine
+//! ([`registry_engine::metrics`]). If a process has several channels of one service, a gauge shows the
+//! channel that changed last. The first channel of a process [describes](describe) the metrics.
 //!
-//! | name | kind | labels | what it is |
+//! | name | kind | labels | meaning |
 //! | --- | --- | --- | --- |
 //! | `registry_channel_endpoints` | gauge | `service` | endpoints of the channel, connected or not |
 //! | `registry_channel_connected` | gauge | `service` | endpoints that are connected and take calls |
 //! | `registry_channel_connect_failures_total` | counter | `service` | failed attempts to connect |
 //! | `registry_channel_ejections_total` | counter | `service` | ejections of endpoints after consecutive failures |
-//! | `registry_channel_replays_total` | counter | `service` | calls that no endpoint had processed, and that were retried on another |
+//! | `registry_channel_replays_total` | counter | `service` | retries of a call that no endpoint had processed |
 
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
 use std::sync::Once;
 
-/// Describes every metric to the recorder, as the table above does.
+/// Describes every metric of the table above to the recorder.
 ///
-/// The first channel of a process does so: there is no need to call it but for a recorder that is installed later, or a
-/// second one.
+/// The first channel of a process calls this. Call it yourself only for a recorder that is installed later, or for a
+/// second recorder.
 pub fn describe() {
     describe_gauge!(
         "registry_channel_endpoints",
@@ -41,7 +41,7 @@ pub fn describe() {
     describe_counter!(
         "registry_channel_replays_total",
         Unit::Count,
-        "Calls that no endpoint had processed, and that were retried on another"
+        "Retries of a call that no endpoint had processed"
     );
 }
 
@@ -94,11 +94,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn the_metrics_of_a_channel_are_documented_and_described() {
+    fn every_metric_is_documented_and_described() {
         let recorder = DebuggingRecorder::new();
         let snapshotter = recorder.snapshotter();
         let _installed = metrics::set_default_local_recorder(&recorder);
-        describe(); // another test may have made the first channel of this process
+        describe(); // another test of this process may have described them to another recorder
         let meters = Meters::new("a");
         meters.set_endpoints(2, 1);
         meters.connect_failed();

@@ -1,4 +1,4 @@
-//! How a channel finds and treats its endpoints.
+//! The options of a channel.
 
 use crate::classify::Classify;
 use crate::status;
@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Endpoint, Error};
 
-/// How a [`Channel`](crate::Channel) finds and treats its endpoints.
+/// Options of a [`Channel`](crate::Channel).
 ///
 /// ```
 /// use registry_tonic::ChannelOptions;
@@ -24,50 +24,51 @@ use tonic::transport::{Endpoint, Error};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ChannelOptions {
-    /// How long a call may take that does not say so itself, with all that it waits for: as long as it
-    /// takes, unless set. The server is told, as `grpc-timeout`. After it the call fails `DeadlineExceeded`.
+    /// The timeout of a call that sets none itself, including its wait for an endpoint. Default: no
+    /// timeout. The channel sends it to the server as `grpc-timeout`. After it the call fails with
+    /// `DeadlineExceeded`.
     pub timeout: Option<Duration>,
-    /// How long a call waits for an endpoint while the service is being loaded, or while the first
-    /// connections are being made: 5 s unless set, and never longer than the call may take. Where nobody is
-    /// registered, or nobody can be reached, it fails `Unavailable` at once.
+    /// How long a call waits for an endpoint while the service is being loaded or the first connections
+    /// are being made. Default: 5 s, and never beyond the deadline of the call. If no instance is
+    /// registered, or none can be reached, the call fails with `Unavailable` at once.
     pub wait: Duration,
-    /// How long a connection may take, with TLS, and until the server has said its first word: 2 s unless
-    /// set. Shorter than three round trips, nobody is ever connected to.
+    /// The timeout of an attempt to connect: TCP, TLS and the first bytes of the server. Default: 2 s.
+    /// With less than three round trips no attempt ever succeeds.
     ///
-    /// On Linux a connection on which nothing is acknowledged for 20 s is given up, as gRPC does; there are no
-    /// pings unless the [endpoint](Self::endpoint) has them, since servers in Go refuse those that come more
-    /// often than every five minutes.
+    /// On Linux the channel closes a connection on which sent data stays unacknowledged for 20 s, as gRPC
+    /// does. It sends no HTTP/2 pings unless the [endpoint](Self::endpoint) enables them, since servers in
+    /// Go refuse pings that come more often than every five minutes.
     pub connect_timeout: Duration,
-    /// How long to wait between tries to connect to one endpoint: 100 ms, doubled up to 5 s, unless set.
+    /// The backoff between attempts to connect to one endpoint. Default: 100 ms, doubled up to 5 s.
     pub backoff: Backoff,
-    /// To how many instances to connect, of our [`zone`](Self::zone) and of all others each; to all unless
-    /// set. Which ones depends on [`client`](Self::client) and their addresses alone: an instance that comes
-    /// or goes moves one connection at most. One that cannot be reached is not replaced. They are drawn by
-    /// chance, so some serve more clients than others: with 32 of each client, and as many clients as
-    /// instances, most serve between 20 and 44.
+    /// The number of instances to connect to: that many in the caller's [`zone`](Self::zone), and that many
+    /// outside of it. Default: all. The choice depends only on [`client`](Self::client) and the addresses,
+    /// so an instance that is added or removed moves at most one connection. An instance that cannot be
+    /// reached is not replaced. The choice is random, so the load differs: with a subset of 32 and as many
+    /// clients as instances, most instances serve 20 to 44 clients.
     pub subset: Option<NonZeroUsize>,
-    /// What the subset is drawn from: a name that no other client has, such as the host's. Drawn anew for
-    /// each channel unless set.
+    /// The seed of the subset: a name that no other client has, such as the host name. Default: a random
+    /// seed for each channel.
     pub client: Option<String>,
-    /// Our zone. Instances of this zone are preferred: they alone get calls while at least half of them are
-    /// connected, and all do otherwise. An instance without a zone of its own may name it in its metadata,
-    /// as `zone`. None unless set.
+    /// The zone of the caller. Default: none. While at least half of the instances in this zone are
+    /// connected, only they get calls; otherwise all instances do. If an instance has no zone, the key
+    /// `zone` of its metadata counts.
     pub zone: Option<String>,
-    /// When an endpoint that fails gets no calls for a while; `None`: never. At least half of them always
-    /// get calls.
+    /// When a failing endpoint is ejected, so that it gets no calls for a while. `None` disables ejection.
+    /// At most half of the endpoints are ejected at a time.
     pub ejection: Option<Ejection>,
-    /// Which outcomes of calls count against an endpoint: see [`CallEnd::default_outcome`](crate::CallEnd::default_outcome),
-    /// unless set.
+    /// Which outcomes of calls count against an endpoint. Default:
+    /// [`CallEnd::default_outcome`](crate::CallEnd::default_outcome).
     pub classify: Classify,
-    /// Sent with each call, unless the call says otherwise: such as go-zero's `app` and `token`. None
-    /// unless set.
+    /// Metadata that is sent with each call, such as go-zero's `app` and `token`. A key that the call
+    /// itself sets takes precedence. Default: none.
     pub metadata: MetadataMap,
-    /// How an address is connected to.
+    /// How to connect to an address.
     pub endpoint: MakeEndpoint,
 }
 
 impl ChannelOptions {
-    /// Sets how long a call may take that does not say so itself: see [`timeout`](Self::timeout).
+    /// Sets the [timeout](Self::timeout) of calls that set none themselves.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
@@ -81,28 +82,28 @@ impl ChannelOptions {
         self
     }
 
-    /// Sets how long a [connection may take](Self::connect_timeout).
+    /// Sets the [timeout](Self::connect_timeout) of an attempt to connect.
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Sets the [backoff](Self::backoff) between tries to connect to one endpoint.
+    /// Sets the [backoff](Self::backoff) between attempts to connect to one endpoint.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Sets to how many instances to connect: see [`subset`](Self::subset).
+    /// Sets the [number](Self::subset) of instances to connect to.
     #[must_use]
     pub fn with_subset(mut self, subset: impl Into<Option<NonZeroUsize>>) -> Self {
         self.subset = subset.into();
         self
     }
 
-    /// Sets the name of the [client](Self::client), from which the subset is drawn.
+    /// Sets the [name](Self::client) that seeds the subset.
     #[must_use]
     pub fn with_client(mut self, client: impl Into<String>) -> Self {
         self.client = Some(client.into());
@@ -116,7 +117,7 @@ impl ChannelOptions {
         self
     }
 
-    /// Sets when an endpoint that fails gets no calls for a while; `None`: never.
+    /// Sets when a failing endpoint is [ejected](Self::ejection); `None` disables ejection.
     #[must_use]
     pub fn with_ejection(mut self, ejection: impl Into<Option<Ejection>>) -> Self {
         self.ejection = ejection.into();
@@ -130,14 +131,14 @@ impl ChannelOptions {
         self
     }
 
-    /// Sets what is sent with each call.
+    /// Sets the [metadata](Self::metadata) that is sent with each call.
     #[must_use]
     pub fn with_metadata(mut self, metadata: MetadataMap) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// Sets how an address is connected to.
+    /// Sets how to [connect](Self::endpoint) to an address.
     #[must_use]
     pub fn with_endpoint(mut self, endpoint: MakeEndpoint) -> Self {
         self.endpoint = endpoint;
@@ -145,11 +146,11 @@ impl ChannelOptions {
     }
 }
 
-/// How an address is connected to: TLS, timeouts, window sizes. Unless set it is `http://` and the
-/// address, with tonic's defaults.
+/// How to connect to an address: TLS, timeouts, window sizes. Default: `http://` and the address, with
+/// tonic's defaults.
 ///
-/// A `connect_timeout` of the endpoint counts beside that of the options; a local address does not
-/// count.
+/// A `connect_timeout` of the endpoint additionally limits the TCP connect. A `local_address` of the
+/// endpoint is ignored.
 ///
 /// ```
 /// use registry_tonic::{ChannelOptions, MakeEndpoint};
@@ -168,8 +169,9 @@ pub struct MakeEndpoint(Arc<Make>);
 type Make = dyn Fn(&Address) -> Result<Endpoint, Error> + Send + Sync;
 
 impl MakeEndpoint {
-    /// Connects with what `make` makes of an address. An error counts as one to connect, and `make` is
-    /// called again for the next try. It must not block or panic; an endpoint of a Unix socket is not served.
+    /// Connects with the endpoint that `make` returns for an address. An error counts as a failed attempt,
+    /// and the next attempt calls `make` again. `make` must not block or panic, and must not return the
+    /// endpoint of a Unix socket, which is not supported.
     pub fn new(make: impl Fn(&Address) -> Result<Endpoint, Error> + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
     }

@@ -1,4 +1,4 @@
-//! A request that can be sent again, as long as no server has processed it.
+//! A request that can be replayed on another endpoint.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -12,19 +12,19 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-/// The longest frame that is kept for another attempt: a request of one such frame can be replayed,
-/// which most are. It is little beside what a connection buffers.
+/// The longest frame that is kept for another attempt. Most requests are one such frame and can be
+/// replayed. The size is small compared to a connection's buffers.
 const MAX_REPLAY_BYTES: usize = 64 * 1024;
 
-/// The header in which a caller states the timeout of a call.
+/// The header with the timeout of a call.
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// A request, and the part of its body that was read.
+/// A request, with the part of its body that was read.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    /// The head as it came, until the first attempt.
+    /// The original head, until the first attempt takes it.
     head: Option<Parts>,
-    /// The parts of the head that the other attempts need.
+    /// The parts of the head that further attempts need.
     uri: Uri,
     headers: HeaderMap,
     body: Arc<Mutex<ReplayBuffer>>,
@@ -34,19 +34,19 @@ pub(crate) struct Replay {
 struct ReplayBuffer {
     /// The frame that was sent.
     sent: Option<Bytes>,
-    /// More was sent than is kept.
+    /// Whether more was sent than `sent` holds.
     is_incomplete: bool,
-    /// The frame that was read before it is sent.
+    /// A frame that was read ahead and not sent yet.
     ahead: Option<Result<Frame<Bytes>, Status>>,
     /// The body has ended.
     is_ended: bool,
     rest: Body,
-    /// The number of attempts. The body of an earlier attempt fails.
+    /// The number of attempts. Only the body of the last attempt can be read.
     attempts: u32,
 }
 
 impl Replay {
-    /// A request with these headers, where it has none of their names.
+    /// A request with these headers in addition, except for names that the request already has.
     pub(crate) fn new(request: Request<Body>, headers: &HeaderMap) -> Self {
         let (mut head, rest) = request.into_parts();
         for name in headers.keys() {
@@ -61,7 +61,7 @@ impl Replay {
         Self { head: Some(head), uri, headers, body: Arc::new(Mutex::new(buffer)) }
     }
 
-    /// Returns the request from its beginning. The body of an earlier attempt fails from now on.
+    /// Returns the request from its beginning. Reading the body of an earlier attempt fails from now on.
     pub(crate) fn attempt(&mut self) -> Request<Body> {
         let attempt = {
             let mut buffer = lock(&self.body);
@@ -73,7 +73,7 @@ impl Replay {
             return Request::from_parts(head, body);
         }
         let mut request = Request::new(body);
-        *request.method_mut() = Method::POST; // as every call of gRPC
+        *request.method_mut() = Method::POST; // the method of every gRPC call
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
@@ -85,8 +85,8 @@ impl Replay {
         !lock(&self.body).is_incomplete
     }
 
-    /// Returns the timeout that the caller states: a number of up to 8 digits and a unit (gRPC's
-    /// `doc/PROTOCOL-HTTP2.md`).
+    /// Returns the timeout in the header: a number of up to 8 digits and a unit, according to gRPC's
+    /// `doc/PROTOCOL-HTTP2.md`. `None` if it is missing or invalid.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         let text = self.headers.get(&TIMEOUT)?.to_str().ok()?;
         let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -102,16 +102,16 @@ impl Replay {
         }
     }
 
-    /// States the timeout, in the finest unit in which it is a number of 8 digits.
+    /// Writes the timeout into the header, in the finest unit in which it has at most 8 digits.
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
-        const MOST: u128 = 99_999_999;
+        const MAX: u128 = 99_999_999;
         let counts = [
             (timeout.as_micros(), 'u'),
             (timeout.as_millis(), 'm'),
             (timeout.as_secs().into(), 'S'),
         ];
         let (count, unit) =
-            counts.into_iter().find(|(count, _)| *count <= MOST).unwrap_or((MOST, 'S'));
+            counts.into_iter().find(|(count, _)| *count <= MAX).unwrap_or((MAX, 'S'));
         if let Ok(value) = HeaderValue::try_from(format!("{count}{unit}")) {
             if let Some(head) = &mut self.head {
                 head.headers.insert(TIMEOUT, value.clone());
@@ -126,7 +126,7 @@ impl ReplayBuffer {
         Self { sent: None, is_incomplete: false, ahead: None, is_ended: false, rest, attempts: 0 }
     }
 
-    /// Returns the next frame of the body itself.
+    /// Returns the next frame of the original body.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(frame) = self.ahead.take() {
             return Poll::Ready(Some(frame));
@@ -139,8 +139,8 @@ impl ReplayBuffer {
         Poll::Ready(frame)
     }
 
-    /// Reads the next frame if it is there at once. A message that is known to be the last is sent
-    /// as the last: else an empty frame follows it.
+    /// Reads the next frame if it is ready. If the body turns out to have ended, the last message is sent
+    /// with END_STREAM, which saves an empty frame after it.
     fn look_ahead(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(frame) = self.poll(cx) {
             self.ahead = frame;
@@ -151,9 +151,9 @@ impl ReplayBuffer {
 /// The body of one attempt.
 struct ReplayBody {
     body: Arc<Mutex<ReplayBuffer>>,
-    /// The number of that attempt.
+    /// The number of this attempt, from 1.
     attempt: u32,
-    /// Whether it has read the frame that was sent before.
+    /// Whether this attempt has read the first frame.
     has_read: bool,
 }
 
@@ -238,19 +238,19 @@ mod tests {
     }
 
     #[test]
-    fn request_of_one_message_can_be_replayed_wherever_its_reader_stopped() {
+    fn request_of_one_message_can_be_replayed_wherever_the_last_attempt_stopped() {
         let mut replay = replay(&[b"a"]);
         let mut first = replay.attempt();
         assert_eq!(next(&mut first).unwrap().unwrap(), "a");
         let mut second = replay.attempt();
-        assert!(next(&mut first).unwrap().is_err(), "the older one is over");
+        assert!(next(&mut first).unwrap().is_err(), "the body of an earlier attempt fails");
         assert_eq!(rest(&mut second), b"a");
         assert_eq!(rest(&mut replay.attempt()), b"a");
         assert!(replay.is_replayable());
     }
 
     #[test]
-    fn last_message_is_sent_as_the_last() {
+    fn last_message_is_sent_with_the_end_of_the_stream() {
         let mut replay = replay(&[b"a"]);
         for _ in 0..2 {
             let mut request = replay.attempt();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn another_attempt_is_the_same_request() {
+    fn every_attempt_sends_the_same_request() {
         let request = Request::builder().method("POST").version(Version::HTTP_2);
         let request = request.uri("http://h/a.B/C?d").header("x", "1").header("x", "2");
         let request = request.body(Body::empty()).unwrap();

@@ -1,4 +1,4 @@
-//! What the task of a channel publishes, and calls begin with.
+//! The state that a channel's task publishes and that calls read.
 
 use crate::call::Call;
 use crate::context::ChannelContext;
@@ -14,7 +14,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-/// What the task of a channel publishes, and calls begin with.
+/// The state that a channel's task publishes and that calls read.
 pub(crate) struct ChannelState {
     pub(crate) context: Arc<ChannelContext>,
     pub(crate) balancer: Balancer<EndpointKey, Arc<Endpoint>>,
@@ -22,12 +22,12 @@ pub(crate) struct ChannelState {
     changed: Notify,
 }
 
-/// Why no endpoint takes calls, if none does.
+/// The reason why no endpoint takes calls, if none does. Named after gRPC's connectivity states.
 #[derive(Clone, Debug)]
 pub(crate) enum Connectivity {
-    /// That may change at any moment: calls wait.
+    /// An endpoint may become ready at any moment: calls wait.
     Connecting(String),
-    /// That does not change soon: calls fail at once.
+    /// No endpoint is expected to become ready soon: calls fail at once.
     TransientFailure(String),
 }
 
@@ -41,7 +41,7 @@ impl Connectivity {
 impl ChannelState {
     pub(crate) fn new(context: Arc<ChannelContext>) -> Self {
         let ejection = context.options.ejection;
-        // An endpoint takes calls once it is connected.
+        // An endpoint takes no calls before it is connected.
         let options =
             BalancerOptions::default().with_ejection(ejection).with_initially_ready(false);
         let reason = format!("no endpoint of {} is connected yet", context.name);
@@ -57,7 +57,7 @@ impl ChannelState {
         self.connectivity.load_full()
     }
 
-    /// Publishes why no endpoint takes calls, and wakes all that wait for one.
+    /// Publishes the connectivity, and wakes all calls that wait for an endpoint.
     pub(crate) fn publish(&self, connectivity: Connectivity) {
         self.connectivity.store(Arc::new(connectivity));
         self.changed.notify_waiters();
@@ -68,8 +68,8 @@ impl ChannelState {
         self.changed.notified()
     }
 
-    /// Begins a call as soon as an endpoint takes it, and states the rest of its time in the
-    /// request. The endpoints that have `refused` it take it only if no other one does.
+    /// Begins a call as soon as an endpoint takes it, and writes the remaining time into the request.
+    /// Endpoints in `refused` are used only if no other endpoint takes the call.
     pub(crate) async fn begin(
         &self,
         request: &mut Replay,
@@ -88,8 +88,7 @@ impl ChannelState {
             }
             let connectivity = self.connectivity();
             if let Connectivity::TransientFailure(reason) = &*connectivity {
-                // A caller that tries again at once lets the other tasks run: one of them may
-                // connect.
+                // Lets the connecting tasks run even if the caller retries in a loop.
                 yield_now().await;
                 return Err(Status::unavailable(reason.clone()));
             }
@@ -99,8 +98,8 @@ impl ChannelState {
         }
     }
 
-    /// Begins a call, if an endpoint takes it now: one that has `refused` it only if no other one
-    /// does.
+    /// Begins a call if an endpoint takes it now. Endpoints in `refused` are used only if no other
+    /// endpoint takes the call.
     pub(crate) fn try_begin(&self, begun: Instant, refused: &[EndpointKey]) -> Option<Call> {
         let now = self.context.since_start(begun);
         let (mut lost, mut rng) = (Vec::new(), fastrand::Rng::new());
@@ -117,7 +116,7 @@ impl ChannelState {
             if let Some(connection) = ticket.value().connection() {
                 return Some(Call::new(ticket, connection));
             }
-            // Its connection was just lost, and its task has not said so yet.
+            // The connection was just lost, and the endpoint's task has not reported it yet.
             lost.push(ticket.key().clone());
         }
     }

@@ -8,23 +8,23 @@ use std::io;
 use std::sync::Arc;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
-/// The cause for which the transport failed a call.
+/// Why the transport failed a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureCause {
-    /// The call was not sent, since its connection is lost.
+    /// The connection was lost before the call was sent.
     NeverSent,
     /// The server refused the call before it processed it: it sent GOAWAY, or has too many streams.
     Refused,
     /// The deadline of the call has passed.
     TimedOut,
-    /// The request cannot be sent.
+    /// The request is invalid and cannot be sent.
     InvalidRequest,
     /// The connection was lost, and the call may have been sent.
     Lost,
 }
 
 impl FailureCause {
-    /// Returns the cause that an error or one of its sources states.
+    /// Returns the cause of the outermost error in the chain that has one, or else `Lost`.
     pub(crate) fn from_error(error: &(dyn StdError + 'static)) -> Self {
         std::iter::successors(Some(error), |error| (*error).source())
             .find_map(Self::stated_by)
@@ -51,12 +51,12 @@ impl FailureCause {
         error.is_user().then_some(Self::InvalidRequest)
     }
 
-    /// The status that the call fails with. A lost connection is `Unavailable`, as gRPC has it for
-    /// its clients (its `doc/statuscodes.md`), where tonic has several codes.
+    /// Returns the status that the call fails with. A lost connection is `Unavailable`, as gRPC's
+    /// `doc/statuscodes.md` requires; tonic uses several codes for it.
     pub(crate) fn status(self, error: BoxError) -> Status {
         let (code, what) = match self {
-            Self::NeverSent | Self::Refused => (Code::Unavailable, "the endpoint is gone"),
-            Self::TimedOut => (Code::DeadlineExceeded, "the call took too long"),
+            Self::NeverSent | Self::Refused => (Code::Unavailable, "no endpoint took the call"),
+            Self::TimedOut => (Code::DeadlineExceeded, "the deadline of the call has passed"),
             Self::InvalidRequest => (Code::Internal, "the call cannot be sent"),
             Self::Lost => (Code::Unavailable, "the connection was lost"),
         };
@@ -82,14 +82,14 @@ pub(crate) fn connect_error(error: BoxError) -> Status {
     status
 }
 
-/// Returns whether a [`connect_error`] says that nothing listens at the address.
+/// Returns whether a [`connect_error`] was caused by a refused connection: nothing listens at the address.
 pub(crate) fn is_refused(error: &Status) -> bool {
     std::iter::successors(error.source(), |error| (*error).source())
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Returns the message of the innermost source.
+/// Returns the message of the innermost source, which names the actual cause.
 fn root_message(error: &(dyn StdError + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     causes.last().map(ToString::to_string).unwrap_or_default()
@@ -104,12 +104,12 @@ mod tests {
     struct Outer(#[source] BoxError);
 
     #[test]
-    fn cause_is_found_however_deep_it_lies() {
+    fn cause_is_found_at_any_depth_of_the_error_chain() {
         let within = |error: BoxError| FailureCause::from_error(&Outer(Box::new(Outer(error))));
         assert_eq!(within(ConnectionLost.into()), FailureCause::NeverSent);
         assert_eq!(within(TimeoutExpired(()).into()), FailureCause::TimedOut);
         assert_eq!(within("broken pipe".into()), FailureCause::Lost);
-        // An error of this side says nothing of what the server did.
+        // A local error does not tell what the server did.
         assert_eq!(within(h2::Error::from(h2::Reason::REFUSED_STREAM).into()), FailureCause::Lost);
     }
 
@@ -123,6 +123,10 @@ mod tests {
             FailureCause::TimedOut.status(TimeoutExpired(()).into()).code(),
             Code::DeadlineExceeded
         );
-        assert_eq!(FailureCause::InvalidRequest.call_end(), None, "the endpoint is not to blame");
+        assert_eq!(
+            FailureCause::InvalidRequest.call_end(),
+            None,
+            "must not count against the endpoint"
+        );
     }
 }

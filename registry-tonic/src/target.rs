@@ -1,28 +1,27 @@
-//! Whom a channel is to reach: go-zero's targets, and the URLs of registries.
+//! The target of a channel: go-zero's targets, and the URLs of registries.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use registry_core::{Address, Error, ErrorKind, Result, ServiceName, Target};
 use std::fmt;
 use std::str::FromStr;
 
-/// Whom a channel is to reach, parsed from a URL.
+/// The target of a channel, parsed from a URL.
 ///
-/// | form | what it means |
+/// | form | meaning |
 /// | --- | --- |
-/// | `etcd:///h1:2379,h2:2379?key=user.rpc` | a service of a go-zero fleet on etcd; the key is escaped as a query is |
-/// | `etcd://h1:2379,h2:2379/user.rpc`, `discov://h1:2379/user.rpc` | the same, as written before go-zero 1.10.2: `/` at either end of the key is lost |
+/// | `etcd:///h1:2379,h2:2379?key=user.rpc` | a service of a go-zero fleet on etcd; the key is escaped as in a query |
+/// | `etcd://h1:2379,h2:2379/user.rpc`, `discov://h1:2379/user.rpc` | the same, in the form before go-zero 1.10.2, which drops `/` at either end of the key |
 /// | `direct:///10.0.0.1:8080,10.0.0.2:8080` | these addresses, always |
-/// | `user-svc:8080`, `passthrough:///user-svc:8080`, `dns:///user-svc:8080` | this address. A name is resolved for each connection, and one of its addresses is called at a time: gRPC in Go calls all that `dns:///` finds. The port of `dns:///` is 443 unless stated |
-/// | the URL of a registry, with the option `service` | that service of that registry: `redis://h/0?prefix=prod&service=user.rpc` |
+/// | `user-svc:8080`, `passthrough:///user-svc:8080`, `dns:///user-svc:8080` | this address. Each connection resolves the name and uses one of its addresses, while gRPC in Go uses all that `dns:///` finds. The default port of `dns:///` is 443 |
+/// | the URL of a registry, with the option `service` | this service of this registry: `redis://h/0?prefix=prod&service=user.rpc` |
 ///
-/// With `service` an `etcd://` URL is a registry's own: its path is a prefix, and its layout the one that it
-/// states. Without, it is go-zero's, and its path a key. A go-zero target may have a user and a
-/// password in front of its hosts, and no option beside `key`. Neither `Debug` nor `Display` shows a
-/// password.
+/// An `etcd://` URL with the option `service` is the URL of a registry: its path is a prefix, and its option
+/// `layout` the layout. Without `service` it is a go-zero target, whose path is a key. A go-zero target may
+/// have a user and a password in front of its hosts, and has no option but `key`. `Debug` and `Display` hide
+/// the password.
 ///
-/// The forms are those of go-zero's `zrpc/resolver/target.go` and
-/// `zrpc/resolver/internal/targets/endpoints.go`, and of gRPC. `k8s://` and `consul://` are refused, and the error says
-/// what to use.
+/// The forms follow go-zero's `zrpc/resolver/target.go` and `zrpc/resolver/internal/targets/endpoints.go`, and
+/// gRPC. `k8s://` and `consul://` are rejected with an error that says what to use instead.
 ///
 /// ```
 /// use registry_tonic::ChannelTarget;
@@ -39,25 +38,25 @@ use std::str::FromStr;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums)] // who makes a channel handles every kind
+#[allow(clippy::exhaustive_enums)] // code that creates a channel must handle every kind
 pub enum ChannelTarget {
     /// Addresses that never change.
     Direct(Vec<Address>),
-    /// Whoever is registered.
+    /// The instances of a registered service.
     Service {
-        /// Where.
+        /// The registry.
         registry: Target,
-        /// As what.
+        /// The name of the service.
         service: ServiceName,
     },
 }
 
 impl ChannelTarget {
-    /// What go-zero finds under `key` in the etcd of `hosts`, which may have a user and a password in
-    /// front, as in a URL.
+    /// Returns the service that go-zero stores under `key` in the etcd at `hosts`. A user and a password
+    /// may precede the hosts, as in a URL.
     fn go_zero(hosts: &str, key: &str) -> Result<Self> {
         let (slashes, service) = ServiceName::from_key(key).map_err(|error| {
-            invalid("a key is what instances stand under: not empty, and without `/` at its end")
+            invalid("the key of a go-zero target must not be empty or end with `/`")
                 .with_source(error)
         })?;
         if hosts.is_empty() || hosts.contains('/') {
@@ -73,7 +72,7 @@ impl FromStr for ChannelTarget {
 
     /// # Errors
     ///
-    /// `Invalid`: no target has that form, or a part of it is not what it should be.
+    /// `Invalid` if the text has none of the forms above, or a part of it is invalid.
     fn from_str(text: &str) -> Result<Self> {
         let Some((scheme, rest)) = text.split_once("://") else { return parse_bare(text) };
         match scheme.to_ascii_lowercase().as_str() {
@@ -84,7 +83,7 @@ impl FromStr for ChannelTarget {
             "etcd" if option(rest, "service").is_none() => parse_go_zero(rest),
             "k8s" => Err(unsupported_scheme(
                 "k8s",
-                "`dns:///service.namespace:port`, which goes by the address of the service, or a registry",
+                "`dns:///service.namespace:port`, which connects to the address of the service, or a registry",
             )),
             other @ ("consul" | "nacos" | "polaris") => {
                 Err(unsupported_scheme(other, "a registry on etcd or Redis"))
@@ -94,32 +93,32 @@ impl FromStr for ChannelTarget {
     }
 }
 
-/// Without `//` it is an address, which gRPC lets stand behind the name of a resolver, too.
+/// Parses a target without `//`: an address, or as in gRPC the name of a resolver, `:` and an address.
 fn parse_bare(text: &str) -> Result<ChannelTarget> {
     let address = text.strip_prefix("passthrough:").unwrap_or(text);
     match address.strip_prefix("dns:") {
         Some(name) => parse_dns(&format!("/{name}")),
         None => Address::new(address).map(|address| ChannelTarget::Direct(vec![address])).map_err(
-            // What was given may be anything, a password too.
+            // The error of `Address` shows the text, which may contain a password.
             |_| unknown_form(),
         ),
     }
 }
 
-/// Behind the first `/` is the address. In front of it nothing counts.
+/// Parses the address after the first `/`. The authority before it is ignored.
 fn parse_address(rest: &str) -> Result<ChannelTarget> {
     let (_, address) = rest.split_once('/').ok_or_else(unknown_form)?;
     Ok(ChannelTarget::Direct(vec![Address::new(address)?]))
 }
 
-/// The port that gRPC takes for a name without one.
+/// gRPC's default port of a name.
 const DNS_PORT: u16 = 443;
 
 fn parse_dns(rest: &str) -> Result<ChannelTarget> {
     let (server, name) = rest.split_once('/').ok_or_else(unknown_form)?;
     if !server.is_empty() {
         return Err(invalid(
-            "names are resolved as the system is set up, not by a server of one's own: use `dns:///name:port`",
+            "a DNS server in the target is not supported, the system's resolver is used: write `dns:///name:port`",
         ));
     }
     let address = Address::new(name).or_else(|_| Address::new(format!("{name}:{DNS_PORT}")))?;
@@ -127,9 +126,9 @@ fn parse_dns(rest: &str) -> Result<ChannelTarget> {
 }
 
 fn parse_direct(rest: &str) -> Result<ChannelTarget> {
-    // As in go-zero, what is in front of the path does not count, nor what is empty between commas.
+    // As in go-zero, the authority before the path and empty items between commas are ignored.
     let (_, addresses) = rest.split_once('/').ok_or_else(|| {
-        invalid("addresses stand behind three slashes, as in `direct:///host:8080`")
+        invalid("a direct target has three slashes before its addresses: `direct:///host:8080`")
     })?;
     let addresses = addresses.trim_matches('/').split(',').filter(|address| !address.is_empty());
     let addresses: Vec<_> = addresses.map(Address::new).collect::<Result<_>>()?;
@@ -139,7 +138,7 @@ fn parse_direct(rest: &str) -> Result<ChannelTarget> {
     Ok(ChannelTarget::Direct(addresses))
 }
 
-/// In front of the first `/` are the hosts, if there is anything, and then the path is the key.
+/// Parses `hosts/key`, or `/hosts?key=key` if nothing precedes the first `/`.
 fn parse_go_zero(rest: &str) -> Result<ChannelTarget> {
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut names = query.split('&').filter(|pair| !pair.is_empty()).map(name_of);
@@ -147,16 +146,16 @@ fn parse_go_zero(rest: &str) -> Result<ChannelTarget> {
     if authority.is_empty() {
         if names.any(|name| name != "key") {
             return Err(invalid(
-                "a go-zero target has no option but `key`: go-zero would not read it",
+                "a go-zero target has no option but `key`: remove the others, go-zero ignores them",
             ));
         }
         let key = option(rest, "key").ok_or_else(unknown_form)?;
-        // As a query is escaped: a space is `+`.
+        // In a query `+` is a space.
         return ChannelTarget::go_zero(path.trim_matches('/'), &decode(&key.replace('+', " "))?);
     }
     if names.next().is_some() {
         return Err(invalid(
-            "a go-zero target whose path is its key has no options: go-zero would not read them",
+            "a go-zero target whose path is its key has no options: remove them, go-zero ignores them",
         ));
     }
     ChannelTarget::go_zero(authority, decode(path)?.trim_matches('/'))
@@ -168,7 +167,7 @@ fn parse_registry(url: &str) -> Result<ChannelTarget> {
     Ok(ChannelTarget::Service { registry, service })
 }
 
-/// The first value of an option, as it stands in a URL.
+/// Returns the first value of an option in a URL, still escaped.
 fn option<'a>(url: &'a str, name: &str) -> Option<&'a str> {
     let (_, query) = url.split_once('?')?;
     let pair = query.split('&').find(|pair| name_of(pair) == name)?;
@@ -181,11 +180,11 @@ fn name_of(pair: &str) -> &str {
 
 fn decode(text: &str) -> Result<String> {
     let decoded = percent_decode_str(text).decode_utf8();
-    Ok(decoded.map_err(|_| invalid("a URL decodes to UTF-8"))?.into_owned())
+    Ok(decoded.map_err(|_| invalid("a percent-encoded target must decode to UTF-8"))?.into_owned())
 }
 
-/// In the form that go-zero writes since 1.10.2, if go-zero can read it; passwords are hidden. Without one it
-/// parses to the same target.
+/// Writes the form of go-zero 1.10.2 if go-zero can express the target, or else a URL. A password is hidden;
+/// a target without a password parses back to itself.
 impl fmt::Display for ChannelTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -209,30 +208,30 @@ impl fmt::Display for ChannelTarget {
     }
 }
 
-/// The hosts of a registry of which go-zero could be told, with their user, cut from its URL.
+/// Returns the user and hosts in the URL of a registry that a go-zero target can express.
 fn hosts_of_go_zero<'a>(registry: &Target, url: &'a str) -> Option<&'a str> {
     let slashes = registry.path().bytes().all(|byte| byte == b'/');
     let hosts = url.strip_prefix("etcd://")?.strip_suffix("?layout=go-zero")?;
     Some(hosts.trim_end_matches('/')).filter(|hosts| slashes && !hosts.is_empty())
 }
 
-/// What stands as it is in a key: what Go's `url.QueryEscape` leaves.
+/// The characters that Go's `url.QueryEscape` escapes.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// As Go's `url.QueryEscape` does.
+/// Escapes a key as Go's `url.QueryEscape` does.
 fn escape(key: &str) -> String {
     utf8_percent_encode(key, KEY).to_string().replace("%20", "+")
 }
 
 fn unknown_form() -> Error {
-    // What was given may be anything, a password too: it is not repeated.
+    // The text is not shown: it may contain a password.
     invalid(
-        "a channel's target is `etcd:///host:2379?key=user.rpc`, `direct:///host:8080`, or the URL of a registry with a service, such as `redis://host/0?service=user.rpc`",
+        "not a channel target: use `etcd:///host:2379?key=user.rpc`, `direct:///host:8080`, or the URL of a registry with a service, such as `redis://host/0?service=user.rpc`",
     )
 }
 
 fn unsupported_scheme(scheme: &str, instead: &str) -> Error {
-    invalid(format!("targets of `{scheme}://` are not served: use {instead}"))
+    invalid(format!("`{scheme}://` targets are not supported: use {instead}"))
 }
 
 fn invalid(message: impl Into<String>) -> Error {

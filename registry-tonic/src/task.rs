@@ -1,4 +1,4 @@
-//! The task behind a channel: it follows the view, and keeps an endpoint for each address.
+//! The task of a channel. It follows the view, and keeps an endpoint for each address.
 
 use crate::endpoint::{Endpoint, EndpointKey, EndpointState};
 use crate::state::{ChannelState, Connectivity};
@@ -12,38 +12,38 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// The key of the metadata in which instances of other programs name their zone.
+/// The metadata key in which instances of other programs, such as go-zero's, may name their zone.
 const ZONE: &str = "zone";
 
-/// Where the addresses come from.
+/// The source of the addresses.
 pub(crate) enum Source {
     Fixed(Vec<Address>),
     View(View),
 }
 
-/// The task behind a channel.
+/// The task of a channel.
 pub(crate) struct ChannelTask {
     source: Source,
     state: Arc<ChannelState>,
-    /// The number that the subset depends on.
+    /// The seed of the subset.
     client: u64,
     endpoints: HashMap<Address, EndpointHandle>,
-    /// How many endpoints there were so far.
+    /// The number of endpoints created so far.
     incarnations: u64,
     /// Notified when the state of an endpoint changes.
     changed: Arc<Notify>,
 }
 
-/// What the source says of an address. Several instances of one address are one endpoint.
+/// An address in the source. Several instances at one address are merged into one endpoint.
 #[derive(Clone, Copy, Debug)]
 struct Listed {
     weight: u32,
     is_near: bool,
-    /// Whether it takes calls only if no other endpoint can.
+    /// Whether the endpoint takes calls only while no other endpoint is ready.
     is_standby: bool,
 }
 
-/// An endpoint, and the task that keeps it connected, which ends with this handle.
+/// An endpoint, and the task that keeps it connected. Dropping the handle ends the task.
 struct EndpointHandle {
     endpoint: Arc<Endpoint>,
     task: AbortHandle,
@@ -55,7 +55,7 @@ impl Drop for EndpointHandle {
     }
 }
 
-/// A call may outlive the channel, and holds its state.
+/// Empties the balancer: a call in flight may outlive the channel and holds its state.
 impl Drop for ChannelTask {
     fn drop(&mut self) {
         self.state.balancer.set([], self.state.context.now());
@@ -85,7 +85,7 @@ impl ChannelTask {
                     None => false,
                 };
                 if !changed {
-                    pending::<()>().await; // or its runtime was shut down: the last endpoints stay
+                    pending::<()>().await; // no view, or its runtime has shut down: keep the endpoints
                 }
             };
             tokio::select! {
@@ -98,7 +98,7 @@ impl ChannelTask {
         }
     }
 
-    /// Takes over the addresses that are listed now.
+    /// Updates the endpoints to the addresses that the source lists now.
     fn follow(&mut self) {
         let listed = self.listed();
         self.endpoints.retain(|address, _| listed.contains_key(address));
@@ -116,7 +116,7 @@ impl ChannelTask {
         };
         let members: Vec<_> = listed.into_iter().map(member).collect();
         self.state.balancer.set(members, self.state.context.now());
-        // Only now: the balancer ignores what it is told of a key that is not a member yet.
+        // After `set`: the balancer ignores readiness of a key that is not a member yet.
         for endpoint in added {
             let address = endpoint.key().address.clone();
             let task = self.connect(endpoint.clone());
@@ -125,7 +125,7 @@ impl ChannelTask {
         self.publish();
     }
 
-    /// Keeps an endpoint connected.
+    /// Spawns the task that keeps an endpoint connected.
     fn connect(&self, endpoint: Arc<Endpoint>) -> AbortHandle {
         let (state, changed) = (self.state.clone(), self.changed.clone());
         let run = async move {
@@ -152,7 +152,7 @@ impl ChannelTask {
                 let state = view.state();
                 for instance in state.instances().filter(|instance| instance.is_available()) {
                     let is_near = options.zone.as_deref().is_some_and(|ours| {
-                        // Metadata is parsed when it is read first, which costs more than all the rest.
+                        // Metadata is parsed on first use, which is the most expensive step here.
                         let in_metadata = || instance.metadata().get(ZONE).map(String::as_str);
                         instance.zone().or_else(in_metadata) == Some(ours)
                     });
@@ -175,7 +175,7 @@ impl ChannelTask {
         chosen(near).into_iter().chain(chosen(far)).collect()
     }
 
-    /// Tells the view which of its retained instances are gone.
+    /// Reports to the view each retained instance whose address has refused a connection since.
     fn report_refusals(&self) {
         let Source::View(view) = &self.source else { return };
         for Retained { record, since, .. } in view.state().retained() {
@@ -189,7 +189,7 @@ impl ChannelTask {
         }
     }
 
-    /// Publishes why no endpoint takes calls, if none does.
+    /// Publishes the connectivity and the number of endpoints.
     fn publish(&self) {
         let candidates = self.state.balancer.candidates().len();
         self.state.context.meters.set_endpoints(self.endpoints.len(), candidates);
@@ -217,7 +217,9 @@ impl ChannelTask {
             ));
         }
         match &self.source {
-            Source::Fixed(_) => Connectivity::TransientFailure("no address was given".into()),
+            Source::Fixed(_) => {
+                Connectivity::TransientFailure("the list of addresses is empty".into())
+            }
             Source::View(view) => no_endpoint(service, &view.state()),
         }
     }
@@ -227,11 +229,11 @@ impl ChannelTask {
 fn no_endpoint(service: &str, state: &ServiceState) -> Connectivity {
     match (state.instances().len(), state.status().error()) {
         (0, None) if !state.status().is_live() => {
-            Connectivity::Connecting(format!("{service} was not loaded from the registry yet"))
+            Connectivity::Connecting(format!("{service} has not been loaded from the registry yet"))
         }
         (0, Some(why)) => {
             let reason = format!("{service} cannot be loaded from the registry: {why}");
-            // A service that was never loaded may be at any moment, unless the store refuses to.
+            // The first load may still succeed if the error is retryable: calls wait for it.
             let is_awaited = state.store_snapshot().is_none() && why.is_retryable();
             if is_awaited {
                 Connectivity::Connecting(reason)
@@ -245,12 +247,12 @@ fn no_endpoint(service: &str, state: &ServiceState) -> Connectivity {
                 .map(|origin| format!(", store=`{}`, scope=`{}`", origin.store(), origin.scope()))
                 .unwrap_or_default();
             Connectivity::TransientFailure(format!(
-                "no instance of {service} is registered: servers and callers use the same store, layout and \
-                 prefix{looked_in}"
+                "no instance of {service} is registered: check that its servers use the store, layout and \
+                 prefix of this caller{looked_in}"
             ))
         }
         (count, _) => Connectivity::TransientFailure(format!(
-            "all instances of {service} are draining, or have weight 0, instances=`{count}`"
+            "all instances of {service} are draining or have weight 0, instances=`{count}`"
         )),
     }
 }

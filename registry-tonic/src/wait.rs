@@ -1,11 +1,11 @@
-//! How long a call waits for an endpoint.
+//! The time for which a call waits for an endpoint.
 
 use crate::clock::after;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
-/// How long a call waits for an endpoint.
+/// The time for which a call waits for an endpoint.
 #[derive(Clone, Copy)]
 pub(crate) struct Wait {
     pub(crate) until: Instant,
@@ -14,14 +14,14 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// The wait of a call that has `limit` since it was begun, of which it may wait for `wait`.
+    /// A wait of at most `wait` that starts at `begun` and ends no later than the call's timeout `limit`.
     pub(crate) fn new(begun: Instant, limit: Option<Duration>, wait: Duration) -> Self {
         let deadline = limit.map(|limit| after(begun, limit));
         let until = after(begun, wait);
         Self { until: deadline.map_or(until, |deadline| deadline.min(until)), deadline }
     }
 
-    /// Returns the status of a call that has waited for that long.
+    /// Returns the status of a call whose wait has expired.
     pub(crate) fn status(&self, reason: &str) -> Status {
         match self.deadline {
             Some(deadline) if deadline <= self.until => Status::deadline_exceeded(reason),

@@ -11,7 +11,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// A service to be asked for by name.
+/// A service that the client asks for by name.
 struct HealthOfShop;
 
 impl tonic::server::NamedService for HealthOfShop {
@@ -27,7 +27,7 @@ async fn a_server_and_its_named_service_report_the_same_status() {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
 
-    let asked = async {
+    let checks = async {
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
         let mut client = HealthClient::new(channel);
         for serving in [false, true, false] {
@@ -39,5 +39,5 @@ async fn a_server_and_its_named_service_report_the_same_status() {
             }
         }
     };
-    timeout(Duration::from_secs(10), asked).await.expect("the server does not answer");
+    timeout(Duration::from_secs(10), checks).await.expect("the server does not answer");
 }

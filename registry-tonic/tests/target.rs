@@ -1,4 +1,4 @@
-//! What is written as a target, and what it means.
+//! Tests of the forms of a target and their meaning.
 
 use proptest::prelude::*;
 use registry_core::{Error, ErrorKind, ServiceName, Target};
@@ -8,11 +8,11 @@ fn parse(text: &str) -> ChannelTarget {
     text.parse().unwrap_or_else(|error: Error| panic!("{text}: {}", error.chain()))
 }
 
-/// The registry and the service of a target that has them.
+/// Returns the registry and the service of a target.
 fn service(text: &str) -> (String, String) {
     match parse(text) {
         ChannelTarget::Service { registry, service } => (registry.to_string(), service.to_string()),
-        ChannelTarget::Direct(_) => panic!("{text} names a service"),
+        ChannelTarget::Direct(_) => panic!("{text} names no service"),
     }
 }
 
@@ -33,7 +33,7 @@ fn all_forms_of_a_go_zero_target_name_the_same_service() {
         "discov://h1:2379,h2:2379/user.rpc",
         "discov:///h1:2379,h2:2379?key=user.rpc",
         "ETCD:///h1:2379,h2:2379?key=user%2Erpc",
-        // What the facade's own URL says if it says the same.
+        // The registry URL with the same meaning.
         "etcd://h1:2379,h2:2379?layout=go-zero&service=user.rpc",
     ] {
         assert_eq!(service(text), expected, "{text}");
@@ -47,12 +47,12 @@ fn key_is_escaped_as_a_query() {
     let text = "etcd:///h:2379?key=prod%2Forder+one%2Btwo";
     assert_eq!(service(text).1, "prod/order one+two");
     assert_eq!(parse(text).to_string(), text);
-    // A path is not: in it `+` is itself.
+    // In a path `+` is a literal plus.
     assert_eq!(service("etcd://h/prod/a+b").1, "prod/a+b");
 }
 
 #[test]
-fn leading_slash_of_a_key_is_kept_where_go_zero_keeps_it() {
+fn leading_slash_of_a_key_is_kept_if_go_zero_keeps_it() {
     let (registry, name) = service("etcd:///h:2379?key=%2Fgrpc%2Fsvc");
     assert_eq!((&*registry, &*name), ("etcd://h:2379//?layout=go-zero", "grpc/svc"));
     let twice = "etcd:///h:2379?key=%2F%2Fsvc";
@@ -77,7 +77,7 @@ fn fixed_addresses_are_kept_in_order() {
     assert_eq!(parse("direct:///a:1,,b:2,").to_string(), "direct:///a:1,b:2");
 }
 
-/// gRPC's own targets, which a go-zero client takes as well.
+/// gRPC's own forms of targets, which a go-zero client accepts as well.
 #[test]
 fn an_address_alone_is_a_target() {
     for (text, address) in [
@@ -109,7 +109,7 @@ fn url_of_a_registry_names_the_service_as_an_option() {
     ] {
         assert_eq!(service(text), (registry.to_owned(), name.to_owned()));
     }
-    // What go-zero cannot be told stays a URL.
+    // A target that go-zero cannot express is displayed as a URL.
     for text in [
         "etcd://h/prod?layout=go-zero&service=a",
         "etcd://h?layout=go-zero&ttl=5s&service=a",
@@ -120,39 +120,39 @@ fn url_of_a_registry_names_the_service_as_an_option() {
 }
 
 #[test]
-fn invalid_target_is_refused_with_the_valid_forms() {
+fn invalid_target_is_rejected_with_a_hint() {
     for (text, hint) in [
-        ("", "a channel's target is"),
-        ("10.0.0.1", "a channel's target is"),
-        ("user-svc", "a channel's target is"),
-        ("a:1,b:2", "a channel's target is"),
-        ("mem://", "a channel's target is"),
+        ("", "not a channel target"),
+        ("10.0.0.1", "not a channel target"),
+        ("user-svc", "not a channel target"),
+        ("a:1,b:2", "not a channel target"),
+        ("mem://", "not a channel target"),
         ("mem://?service=", "not empty"),
         ("dns://8.8.8.8/h:80", "`dns:///name:port`"),
         ("dns:///", "host:port"),
         ("passthrough:///h", "host:port"),
-        ("unix:///run/user.sock", "a channel's target is"),
+        ("unix:///run/user.sock", "not a channel target"),
         ("direct://a:1", "three slashes"),
-        ("etcd:///h:2379", "a channel's target is"),
-        ("etcd:///?key=a", "a channel's target is"),
-        ("etcd:///h:2379/x?key=a", "a channel's target is"),
-        ("etcd:///h:2379?key=", "a key is"),
-        ("etcd:///h:2379?key=a%2F", "without `/` at its end"),
+        ("etcd:///h:2379", "not a channel target"),
+        ("etcd:///?key=a", "not a channel target"),
+        ("etcd:///h:2379/x?key=a", "not a channel target"),
+        ("etcd:///h:2379?key=", "must not be empty"),
+        ("etcd:///h:2379?key=a%2F", "or end with `/`"),
         ("etcd:///h:2379?key=a&dial=1", "no option but `key`"),
         ("etcd:///h:2379?key=a&ttl=5s", "no option but `key`"),
         ("etcd://h:2379/a?layout=go-zero", "has no options"),
         ("etcd://h:2379/a?key=b", "has no options"),
-        ("etcd://h:2379", "a key is"),
+        ("etcd://h:2379", "must not be empty"),
         ("etcd://h:x/a", "hosts are"),
         ("etcd:///h:2379?key=%FF", "UTF-8"),
-        ("direct:///", "a channel's target is"),
-        ("direct:///,", "a channel's target is"),
+        ("direct:///", "not a channel target"),
+        ("direct:///,", "not a channel target"),
         ("direct:///a:1,b", "host:port"),
         ("direct:///0.0.0.0:1", "others cannot dial"),
         ("k8s://default/user:8080", "`dns:///service.namespace:port`"),
-        ("consul://h:8500/user", "`consul://` are not served"),
-        ("nacos://h:8848/user", "`nacos://` are not served"),
-        ("polaris://h/user", "`polaris://` are not served"),
+        ("consul://h:8500/user", "`consul://` targets are not supported"),
+        ("nacos://h:8848/user", "`nacos://` targets are not supported"),
+        ("polaris://h/user", "`polaris://` targets are not supported"),
     ] {
         let message = refusal(text);
         assert!(message.contains(hint), "{text}: {message}");
@@ -176,9 +176,9 @@ fn password_is_passed_on_and_never_shown() {
 }
 
 fn keys() -> impl Strategy<Value = String> {
-    // Anything that a name may have, and most often what a URL has a meaning for.
+    // Characters of names, mostly those with a meaning in URLs.
     proptest::string::string_regex("/{0,2}[a-z%+&=?#/ :@,.~\u{e9}\u{4e2d}]{0,12}[a-z%+&=?#]")
-        .expect("it is a pattern")
+        .expect("the pattern is invalid")
 }
 
 fn hosts() -> impl Strategy<Value = String> {
@@ -188,7 +188,7 @@ fn hosts() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_target_of_go_zero_is_shown_as_one_that_parses_to_it(hosts in hosts(), key in keys()) {
+    fn displayed_go_zero_target_parses_back_to_itself(hosts in hosts(), key in keys()) {
         let (slashes, service) = ServiceName::from_key(&key).unwrap();
         let registry: Target = format!("etcd://{hosts}/{slashes}?layout=go-zero").parse().unwrap();
         let target = ChannelTarget::Service { registry, service };
@@ -197,7 +197,7 @@ proptest! {
     }
 
     #[test]
-    fn a_service_of_a_registry_is_shown_as_a_url_that_parses_to_it(
+    fn displayed_registry_target_parses_back_to_itself(
         hosts in hosts(),
         service in keys(),
         rest in proptest::sample::select(vec!["", "/", "/0", "/a%3Fb%25/", "/p?layout=native&x=%26%23"]),
@@ -210,7 +210,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_written_gets_an_answer(text in "\\PC{0,40}", scheme in "(etcd|discov|direct|mem|k8s)") {
+    fn parsing_arbitrary_text_never_panics(text in "\\PC{0,40}", scheme in "(etcd|discov|direct|mem|k8s)") {
         let _ = text.parse::<ChannelTarget>();
         let _ = format!("{scheme}://{text}").parse::<ChannelTarget>();
     }

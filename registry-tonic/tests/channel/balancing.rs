@@ -1,4 +1,4 @@
-//! Which of the connected instances takes the calls.
+//! Tests of balancing: which of the connected instances gets the calls.
 
 use crate::support::{
     Backend, DEADLINE, Fixture, Mode, call, calls, instance, until_called, until_calls_go_to,
@@ -19,7 +19,7 @@ fn start_backends(count: usize) -> Vec<Backend> {
 }
 
 #[tokio::test]
-async fn slow_instance_is_avoided_and_stays_so_when_the_view_changes() {
+async fn slow_instance_is_avoided_even_after_the_view_changes() {
     let backends = start_backends(3);
     let fixture = Fixture::new();
     fixture.put_all(&backends).await;
@@ -31,7 +31,7 @@ async fn slow_instance_is_avoided_and_stays_so_when_the_view_changes() {
     calls(&client, 100).await;
     assert_eq!(backends[0].calls(), before);
 
-    // The view is another now: weight and metadata of all have changed.
+    // Weight and metadata of every instance change.
     for (id, backend) in backends.iter().enumerate() {
         let changed = instance(id, backend).with_weight(50).with_metadata([("version", "2")]);
         fixture.put(changed).await;
@@ -41,31 +41,31 @@ async fn slow_instance_is_avoided_and_stays_so_when_the_view_changes() {
     assert!(backends.iter().all(|backend| backend.connections() == 1));
 }
 
-/// Two, of which the first has just been ejected for `base`, and the second is so slow that without that the
-/// first would be called.
+/// Starts two backends. The first has just been ejected for `base`; the second is so slow that the first would
+/// be preferred without the ejection.
 async fn ejected(base: Duration) -> (Fixture, HealthClient<Channel>, Vec<Backend>) {
     let backends = start_backends(2);
     let fixture = Fixture::new();
     fixture.put(instance(0, &backends[0])).await;
-    // Each failure makes it look three times as slow: after two it still looks like the faster.
+    // Each failure makes it look three times as slow. After two it still looks faster than the second.
     let ejection = Some(Ejection::default().with_failures(2).with_base(base).with_max(base));
     let client = fixture.client(ChannelOptions::default().with_ejection(ejection));
     calls(&client, 1).await;
     backends[0].set(Mode::Fail(Code::Internal));
     for _ in 0..2 {
-        call(&client).await.unwrap_err(); // alone, it stays
+        call(&client).await.unwrap_err(); // an only endpoint is not ejected
     }
     backends[1].set(Mode::Delay(Duration::from_secs(1)));
     fixture.put(instance(1, &backends[1])).await;
     backends[1].connected(1).await;
     until_called(&client, &backends[1], 1).await;
-    // From here on it is not alone. It is called now, if it was not already.
+    // The first is no longer the only endpoint, so its next call ejects it, unless that call was made already.
     let _ = call(&client).await;
     (fixture, client, backends)
 }
 
 #[tokio::test]
-async fn instance_that_keeps_failing_takes_no_calls_however_slow_the_others_are() {
+async fn ejected_instance_gets_no_calls_even_if_the_others_are_slow() {
     let (_world, client, backends) = ejected(Duration::from_secs(60)).await;
     let before = backends[0].calls();
     calls(&client, 5).await;
@@ -80,11 +80,11 @@ async fn ejected_instance_is_probed_and_serves_again() {
 }
 
 #[tokio::test]
-async fn instance_that_fails_its_probe_is_not_preferred_while_no_more_may_be_ejected() {
+async fn instance_that_fails_its_probe_is_not_preferred_while_the_ejection_limit_is_reached() {
     let backends = start_backends(3);
     let fixture = Fixture::new();
     fixture.put_all(&backends).await;
-    // Of three, one may be ejected at a time. A slow machine makes the calls in more time, and so with more probes.
+    // Of three, only one may be ejected at a time. A slow machine takes longer for the calls and so makes more probes.
     let base = Duration::from_millis(400);
     let ejection = Some(Ejection::default().with_failures(2).with_base(base).with_max(base));
     let client = fixture.client(ChannelOptions::default().with_ejection(ejection));
@@ -95,12 +95,12 @@ async fn instance_that_fails_its_probe_is_not_preferred_while_no_more_may_be_eje
     for _ in 0..2_000 {
         failed += u32::from(call(&client).await.is_err());
     }
-    // If it came first, it would be a third of them and more.
+    // If the failed instance were preferred, a third of the calls or more would fail.
     assert!((4..250).contains(&failed), "{failed}");
 }
 
 #[test]
-fn instance_that_hangs_is_avoided_by_calls_that_time_out() {
+fn hanging_instance_is_avoided_after_its_calls_time_out() {
     tolerating(Duration::from_secs(1), async |_| {
         let backends = start_backends(3);
         let fixture = Fixture::new();
@@ -110,19 +110,19 @@ fn instance_that_hangs_is_avoided_by_calls_that_time_out() {
         until_calls_go_to(&client, &backends, |_| true).await;
         backends[0].set(Mode::Hang);
         let (before, mut failed) = (backends[0].calls(), Vec::new());
-        let met = async {
-            // It may have been slow just now, and gets no call then for a second.
+        let reaches_it = async {
+            // If the backend was slow just now, it gets no call for a second.
             while backends[0].calls() == before {
                 failed.extend(call(&client).await.err());
             }
         };
-        timeout(DEADLINE, met).await.expect("it is called");
+        timeout(DEADLINE, reaches_it).await.expect("the hanging backend gets no call");
         for _ in 0..200 {
             failed.extend(call(&client).await.err());
         }
         assert!((1..=5).contains(&failed.len()), "{failed:?}");
         assert!(failed.iter().all(|status| status.code() == Code::DeadlineExceeded), "{failed:?}");
-        assert!(backends[1].last_metadata().get("grpc-timeout").is_some(), "servers are told");
+        assert!(backends[1].last_metadata().get("grpc-timeout").is_some(), "no timeout was sent");
     });
 }
 
@@ -133,7 +133,7 @@ async fn own_zone_is_preferred_while_half_of_it_is_connected() {
     for (id, backend) in backends.iter().enumerate() {
         let zone = if id < 3 { "near" } else { "far" };
         let instance = instance(id, backend);
-        // Records of other programs have it in their metadata. What an instance says itself counts.
+        // Records of other programs have their zone in the metadata. The instance's own zone takes precedence.
         let instance = match id {
             1 => instance.with_metadata([("zone", zone)]),
             2 => instance.with_metadata([("zone", "other")]).with_zone(zone),
@@ -150,13 +150,13 @@ async fn own_zone_is_preferred_while_half_of_it_is_connected() {
     backends[0].kill();
     until_calls_go_to(&client, &backends, |n| n == 1 || n == 2).await;
     backends[1].kill();
-    until_calls_go_to(&client, &backends, |n| n >= 2).await; // one of three is too few to bear it all
+    until_calls_go_to(&client, &backends, |n| n >= 2).await; // one of three is less than half
     backends[2].kill();
     until_calls_go_to(&client, &backends, |n| n >= 3).await;
 }
 
 #[tokio::test]
-async fn client_with_a_subset_connects_to_no_more() {
+async fn client_with_a_subset_connects_to_no_other_instance() {
     let backends = start_backends(8);
     let fixture = Fixture::new();
     fixture.put_all(&backends).await;
@@ -167,7 +167,7 @@ async fn client_with_a_subset_connects_to_no_more() {
     let chosen: Vec<u32> = backends.iter().map(Backend::connections).collect();
     assert_eq!(chosen.iter().sum::<u32>(), 3, "{chosen:?}");
 
-    // Another handle of that name chooses the same.
+    // Another channel with the same client name chooses the same subset.
     let again = fixture.client(options);
     calls(&again, 200).await;
     let twice: Vec<u32> = backends.iter().map(Backend::connections).collect();
@@ -175,7 +175,7 @@ async fn client_with_a_subset_connects_to_no_more() {
 }
 
 #[tokio::test]
-async fn instances_of_one_address_are_one_endpoint() {
+async fn instances_at_one_address_share_an_endpoint() {
     let backends = start_backends(2);
     let fixture = Fixture::new();
     fixture.put(instance(0, &backends[0])).await;
@@ -190,7 +190,7 @@ async fn instances_of_one_address_are_one_endpoint() {
 }
 
 #[tokio::test]
-async fn metadata_of_the_options_is_sent_unless_the_call_sets_it() {
+async fn metadata_of_the_options_is_sent_unless_the_call_sets_the_key() {
     let backends = start_backends(1);
     let fixture = Fixture::new();
     fixture.put_all(&backends).await;
@@ -209,7 +209,7 @@ async fn metadata_of_the_options_is_sent_unless_the_call_sets_it() {
 }
 
 #[test]
-fn calls_end_by_their_deadline_while_their_connection_takes_no_more() {
+fn calls_fail_at_their_deadline_while_their_connection_is_full() {
     tolerating(Duration::from_secs(10), async |lag| {
         let fixture = Fixture::new();
         let backend = Backend::start();
@@ -217,7 +217,7 @@ fn calls_end_by_their_deadline_while_their_connection_takes_no_more() {
         let timeout = Duration::from_secs(1);
         let options = ChannelOptions::default().with_timeout(timeout);
         let client = fixture.client(options);
-        // The server takes 200, and tonic's channel holds 1,024 more.
+        // The server takes 200 calls, and tonic's channel queues 1,024 more.
         let deadline = lag.deadline(timeout * 3 / 2);
         for outcome in join_all((0..3_000).map(|_| call(&client))).await {
             let status = outcome.unwrap_err();
@@ -227,15 +227,15 @@ fn calls_end_by_their_deadline_while_their_connection_takes_no_more() {
     });
 }
 
-/// A server that takes 200 calls at once and answers none. A [`Backend`] would end them at their deadline, too,
-/// and with another status if it comes first.
+/// Starts a server that takes 200 calls at once and answers none. A [`Backend`] would not do: it also enforces
+/// the deadline, and answers with another status if it is first.
 async fn mute_server() -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
         let mut server = h2::server::Builder::new();
-        // All calls are given up at once, which would look like an attack.
+        // All calls are cancelled at once, which h2 would otherwise treat as an attack.
         server.max_concurrent_streams(200).max_pending_accept_reset_streams(usize::MAX);
         let mut connection = server.handshake::<_, &[u8]>(socket).await.unwrap();
         let mut calls = Vec::new();

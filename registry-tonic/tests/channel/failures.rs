@@ -1,4 +1,4 @@
-//! What counts as a failure of an endpoint, and how a call fails.
+//! Tests of failures: which calls count against an endpoint, and how a call fails.
 
 use crate::support::{
     Backend, DEADLINE, Fixture, Mode, call, calls, instance, service, until_called,
@@ -20,13 +20,13 @@ use tonic::codegen::Bytes;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// A message that says `SERVING`, in its frame.
+/// A gRPC frame with the status `SERVING`.
 const SERVING: &[u8] = b"\0\0\0\0\x02\x08\x01";
 
 /// Answers one call.
 type Answer = fn(SendResponse<Bytes>) -> BoxFuture<'static, ()>;
 
-/// A server that answers each call in its own way.
+/// A server that answers each call with a scripted [`Answer`].
 struct RawServer {
     address: Address,
     calls: Arc<AtomicU32>,
@@ -62,15 +62,16 @@ fn ok() -> http::Response<()> {
     http::Response::builder().header("content-type", "application/grpc").body(()).unwrap()
 }
 
-/// Two failures eject, for the rest of the test.
-fn for_good() -> Ejection {
+/// Ejects an endpoint after two failures, for the rest of the test.
+fn permanent_ejection() -> Ejection {
     let base = Duration::from_secs(60);
     Ejection::default().with_failures(2).with_base(base).with_max(base)
 }
 
-/// HTTP 200 that ends without a status was taken for an answer: its endpoint was never ejected.
+/// Prevents a bug: a response with HTTP 200 and no gRPC status counted as a success, so its endpoint was never
+/// ejected.
 #[tokio::test]
-async fn answer_without_a_status_is_a_failure_and_ejects() {
+async fn response_without_a_status_counts_as_a_failure_and_ejects() {
     let without_body: Answer = |mut response| {
         Box::pin(async move {
             response.send_response(ok(), true).unwrap();
@@ -86,9 +87,9 @@ async fn answer_without_a_status_is_a_failure_and_ejects() {
         let (broken, backend) = (RawServer::start(answer).await, Backend::start());
         let fixture = Fixture::new();
         fixture.put(instance(1, &backend)).await;
-        let options = ChannelOptions::default().with_ejection(for_good());
+        let options = ChannelOptions::default().with_ejection(permanent_ejection());
         let client = fixture.client(options);
-        // The broken one would not be ejected while it is alone.
+        // The broken server would not be ejected as the only endpoint.
         calls(&client, 1).await;
         fixture.put(broken.instance("broken")).await;
         let fails_twice = async {
@@ -107,9 +108,9 @@ async fn answer_without_a_status_is_a_failure_and_ejects() {
     }
 }
 
-/// Calls were open for seconds after their deadline, once the head of the answer had come.
+/// Prevents a bug: once the headers of the response had arrived, a call stayed open for seconds after its deadline.
 #[test]
-fn deadline_holds_to_the_end_of_the_response() {
+fn deadline_covers_the_body_of_the_response() {
     tolerating(Duration::from_secs(5), async |lag| {
         let backend = Backend::start();
         let fixture = Fixture::new();
@@ -128,7 +129,7 @@ fn deadline_holds_to_the_end_of_the_response() {
     });
 }
 
-/// A call that a server refused went back to that server, and failed after three refusals.
+/// Prevents a bug: a call that a server refused was retried on the same server, and failed after three refusals.
 #[tokio::test]
 async fn retry_avoids_the_endpoint_that_refused() {
     let refuse: Answer =
@@ -137,23 +138,23 @@ async fn retry_avoids_the_endpoint_that_refused() {
     let fixture = Fixture::new();
     let held = fixture.put(instance(1, &backend)).await;
     let client = fixture.client(ChannelOptions::default());
-    calls(&client, 1).await; // from now on there is somebody else
+    calls(&client, 1).await; // from now on another endpoint is ready
     fixture.put(refuser.instance("refuser")).await;
-    let met = async {
+    let refused_often = async {
         while refuser.calls.load(Ordering::SeqCst) < 50 {
             calls(&client, 1).await;
         }
     };
-    timeout(DEADLINE, met).await.unwrap();
+    timeout(DEADLINE, refused_often).await.unwrap();
 
-    // Where there is no other endpoint, it is asked again, and the call fails in the end.
+    // Without another endpoint the call goes to the refuser again, and fails in the end.
     fixture.registry.deregister(&held, &CallOptions::DEFAULT).await.unwrap();
     backend.until_disconnected().await;
     assert_eq!(call(&client).await.unwrap_err().code(), Code::Unavailable);
 }
 
-/// While a server that had died was connected to again, which takes two seconds if nobody answers,
-/// calls waited for that.
+/// Prevents a bug: calls waited while the channel reconnected to a dead server, which takes the whole connect timeout
+/// if nobody answers.
 #[test]
 fn calls_fail_at_once_when_all_servers_are_dead() {
     tolerating(Duration::from_secs(5), async |lag| {
@@ -164,10 +165,10 @@ fn calls_fail_at_once_when_all_servers_are_dead() {
             let (socket, _) = listener.accept().await.unwrap();
             let mut connection = h2::server::handshake(socket).await.unwrap();
             tokio::select! {
-                _ = connection.accept() => panic!("it is not called"),
+                _ = connection.accept() => panic!("unexpected call"),
                 _ = killed => {}
             }
-            listener // on which nobody accepts
+            listener // stays bound, but no longer accepts
         });
         let long = Duration::from_secs(60);
         let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
@@ -186,15 +187,15 @@ fn calls_fail_at_once_when_all_servers_are_dead() {
     });
 }
 
-/// A client that was released before its servers ejected half of them, by calls of a method that
-/// they do not have yet.
+/// Prevents a bug: a client that was released before its servers called a method that they did not have yet, and
+/// ejected half of them.
 #[tokio::test]
-async fn status_that_says_nothing_of_the_endpoint_does_not_eject() {
+async fn status_unrelated_to_the_health_of_the_endpoint_does_not_eject() {
     for code in [Code::InvalidArgument, Code::Unimplemented, Code::ResourceExhausted] {
         let backends = [Backend::start(), Backend::start()];
         let fixture = Fixture::new();
         fixture.put_all(&backends).await;
-        let options = ChannelOptions::default().with_ejection(for_good());
+        let options = ChannelOptions::default().with_ejection(permanent_ejection());
         let client = fixture.client(options);
         until_calls_go_to(&client, &backends, |_| true).await;
         backends[0].set(Mode::Fail(code));
@@ -211,7 +212,8 @@ async fn classify_decides_what_ejects() {
         CallEnd::Status(Code::ResourceExhausted) => Outcome::Failure,
         other => other.default_outcome(),
     });
-    let options = ChannelOptions::default().with_ejection(for_good()).with_classify(classify);
+    let options =
+        ChannelOptions::default().with_ejection(permanent_ejection()).with_classify(classify);
     let client = fixture.client(options);
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].set(Mode::Fail(Code::ResourceExhausted));

@@ -1,4 +1,4 @@
-//! Records that register, withdraw, drain, are killed and cannot be reached.
+//! Tests of instances that register, withdraw, drain, are killed, or cannot be reached.
 
 use crate::support::{
     Backend, DEADLINE, Fixture, Mode, call, calls, instance, service, until_calls_go_to,
@@ -38,7 +38,7 @@ async fn fixed_addresses_are_called_without_a_registry() {
 }
 
 #[tokio::test]
-async fn new_instance_is_connected_to_and_a_draining_one_disconnected_without_a_call() {
+async fn connection_opens_on_registration_and_closes_on_draining_without_a_call() {
     let (one, two) = (Backend::start(), Backend::start());
     let fixture = Fixture::new();
     let _client = fixture.client(ChannelOptions::default());
@@ -52,7 +52,7 @@ async fn new_instance_is_connected_to_and_a_draining_one_disconnected_without_a_
 }
 
 #[tokio::test]
-async fn draining_instance_takes_no_new_calls_and_finishes_those_in_flight() {
+async fn draining_instance_gets_no_new_calls_and_finishes_calls_in_flight() {
     let backends = [Backend::start(), Backend::start()];
     let fixture = Fixture::new();
     fixture.put(instance(0, &backends[0])).await;
@@ -75,9 +75,10 @@ async fn draining_instance_takes_no_new_calls_and_finishes_those_in_flight() {
     backends[0].until_disconnected().await;
 }
 
-/// A retained instance is deleted at the store, and may be dead: it was called like the others.
+/// Prevents a bug: retained instances got as many calls as others, although the store has deleted them and they may
+/// be dead.
 #[tokio::test]
-async fn retained_instances_are_called_only_once_fewer_than_half_are_listed() {
+async fn retained_instances_are_called_only_if_fewer_than_half_are_listed() {
     let backends = [(); 4].map(|()| Backend::start());
     let fixture = Fixture::new();
     let mut leases = Vec::new();
@@ -86,7 +87,7 @@ async fn retained_instances_are_called_only_once_fewer_than_half_are_listed() {
     }
     let client = fixture.client(ChannelOptions::default());
     until_calls_go_to(&client, &backends, |_| true).await;
-    // Half is gone, unannounced: a loss that is held for long.
+    // Half of the leases are revoked without a withdrawal: the view retains the instances for long.
     for lease in &leases[..2] {
         fixture.registry.revoke(lease.id());
     }
@@ -95,9 +96,9 @@ async fn retained_instances_are_called_only_once_fewer_than_half_are_listed() {
     until_calls_go_to(&client, &backends, |_| true).await;
 }
 
-/// Callers know better than a hold time: nothing listens there any more.
+/// A refused connection proves that nothing listens at the address, so the hold time need not elapse.
 #[tokio::test]
-async fn retained_instance_that_refuses_connections_is_let_go_at_once() {
+async fn retained_instance_that_refuses_connections_is_removed_at_once() {
     let mut backends = [(); 4].map(|()| Backend::start());
     let fixture = Fixture::new();
     let mut leases = Vec::new();
@@ -108,7 +109,7 @@ async fn retained_instance_that_refuses_connections_is_let_go_at_once() {
     let mut view = discovery.view(&service());
     let channel = Channel::new(view.clone(), ChannelOptions::default());
     until_calls_go_to(&HealthClient::new(channel.clone()), &backends, |_| true).await;
-    // Half is gone, unannounced: a loss that is held for 30 s. One of them is dead.
+    // Half of the leases are revoked without a withdrawal: the view retains the instances for 30 s. One is dead.
     backends[0].kill();
     for lease in &leases[..2] {
         fixture.registry.revoke(lease.id());
@@ -144,13 +145,13 @@ async fn killed_instance_fails_only_the_calls_in_flight() {
     let client = HealthClient::new(channel.clone());
     until_calls_go_to(&client, &backends, |_| true).await;
 
-    // All calls to the first hang, until it is killed under them.
+    // All calls to the first backend hang until it is killed.
     backends[0].set(Mode::Hang);
     let (before, answered) = (backends[0].calls(), Arc::new(AtomicU32::new(0)));
     let in_flight = || backends[0].calls() - before;
     let mut callers = Vec::new();
     let some_hang = async {
-        // One is enough: while it hangs there, others rather go to the second.
+        // One hanging call is enough; while it is in flight, most calls go to the second backend.
         while in_flight() == 0 {
             let (client, done) = (client.clone(), answered.clone());
             callers.push(tokio::spawn(async move {
@@ -163,10 +164,10 @@ async fn killed_instance_fails_only_the_calls_in_flight() {
             }
         }
     };
-    timeout(DEADLINE, some_hang).await.expect("the fault has something to hit");
+    timeout(DEADLINE, some_hang).await.expect("no call is in flight at the first backend");
     let in_flight = in_flight();
     backends[0].kill();
-    // What is sent before the client can know of it is under way there, too.
+    // Calls that are sent before the client notices the kill would fail, too.
     let dead = backends[0].address.to_string();
     let is_noticed = async {
         while format!("{channel:?}").contains(&dead) {
@@ -183,7 +184,7 @@ async fn killed_instance_fails_only_the_calls_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn under_many_threads_a_kill_fails_only_calls_in_flight_and_goaway_none() {
+async fn on_many_threads_a_kill_fails_only_calls_in_flight_and_goaway_fails_none() {
     let mut backends = [Backend::start(), Backend::start(), Backend::start()];
     let fixture = Fixture::new();
     fixture.put_all(&backends).await;
@@ -203,7 +204,7 @@ async fn under_many_threads_a_kill_fails_only_calls_in_flight_and_goaway_none() 
     backends[0].shut_down().await;
     backends[1].kill();
     let failed = join_all(callers).await.into_iter().map(Result::unwrap).sum::<u32>();
-    assert!(failed <= 16, "each caller has one call under way: {failed}");
+    assert!(failed <= 16, "each of 16 callers has one call in flight: {failed} failed");
     until_calls_go_to(&client, &backends, |n| n == 2).await;
 }
 
@@ -248,7 +249,7 @@ async fn goaway_on_a_connection_that_stays_open_fails_no_call() {
     let fixture = Fixture::new();
     let client = fixture.client(ChannelOptions::default());
     fixture.put_all(&backends).await;
-    // One stream on each, so that the connections stay, and neither is preferred.
+    // One stream on each backend keeps both connections open, and balances the calls in flight.
     let mut streams = [None, None];
     let opened = async {
         while streams.iter().any(Option::is_none) {
@@ -258,13 +259,13 @@ async fn goaway_on_a_connection_that_stays_open_fails_no_call() {
             streams[called].get_or_insert(stream);
         }
     };
-    timeout(DEADLINE, opened).await.expect("each gets one");
+    timeout(DEADLINE, opened).await.expect("a backend got no stream");
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].send_goaway();
     calls(&client, 300).await;
     let before = backends[0].calls();
     calls(&client, 100).await;
-    assert_eq!(backends[0].calls(), before, "it is known to be gone");
+    assert_eq!(backends[0].calls(), before, "called after GOAWAY");
     drop(streams);
     backends[0].ended().await;
 }
@@ -290,7 +291,7 @@ async fn call_waits_for_the_first_load_and_the_first_connection() {
     let fixture = Fixture::new();
     fixture.put(instance(1, &backend)).await;
     let client = fixture.client(ChannelOptions::default());
-    calls(&client, 1).await; // nothing was awaited before it
+    calls(&client, 1).await; // without waiting for the load or the connection
 }
 
 #[test]
@@ -300,9 +301,9 @@ fn call_to_a_service_without_endpoints_fails_at_once_with_the_reason() {
         let fixture = Fixture::new();
         let client = fixture.client(ChannelOptions::default());
         let fails = async |why: &str| {
-            let until_it_says_so = async {
+            let fails_so = async {
                 loop {
-                    // It does not wait, as a call may for five seconds.
+                    // A call that waits for an endpoint would take five seconds.
                     let deadline = lag.deadline(Duration::from_secs(4));
                     let status = call(&client).await.unwrap_err();
                     assert_eq!(status.code(), Code::Unavailable);
@@ -312,13 +313,13 @@ fn call_to_a_service_without_endpoints_fails_at_once_with_the_reason() {
                     }
                 }
             };
-            timeout(DEADLINE, until_it_says_so).await.expect(why);
+            timeout(DEADLINE, fails_so).await.expect(why);
         };
         fails("no instance of `user.rpc` is registered").await;
         fixture.put(instance(1, &backend).with_status(InstanceStatus::Draining)).await;
-        fails("all instances of `user.rpc` are draining, or have weight 0, instances=`1`").await;
+        fails("all instances of `user.rpc` are draining or have weight 0, instances=`1`").await;
         fixture.put(instance(1, &backend).with_weight(0)).await;
-        fails("or have weight 0").await;
+        fails("are draining or have weight 0").await;
         let (_held, address) = unused_address();
         fixture.put(instance(1, &backend).with_address(address)).await;
         fails("none of the 1 endpoints of `user.rpc` can be reached: Connection refused").await;
@@ -344,7 +345,7 @@ async fn call_waits_no_longer_than_its_deadline() {
 
     let status = client.check(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), begun.elapsed().as_secs()), (Code::Unavailable, 6));
-    assert_eq!(status.message(), "`user.rpc` was not loaded from the registry yet");
+    assert_eq!(status.message(), "`user.rpc` has not been loaded from the registry yet");
 }
 
 #[tokio::test]
@@ -378,8 +379,8 @@ async fn ready_waits_for_the_first_endpoint() {
     let cursor = snapshot.cursor().to_string();
     let scope = cursor.split(':').nth(2).unwrap();
     let expected = format!(
-        "no instance of `user.rpc` is registered: servers and callers use the same store, layout and \
-         prefix, store=`mem`, scope=`{scope}`"
+        "no instance of `user.rpc` is registered: check that its servers use the store, layout and \
+         prefix of this caller, store=`mem`, scope=`{scope}`"
     );
     assert_eq!(status.message(), expected);
     let (ready, _) = tokio::join!(

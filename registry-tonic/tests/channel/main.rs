@@ -1,4 +1,4 @@
-//! A channel over real sockets.
+//! Tests of a channel over real sockets.
 
 #![allow(clippy::unwrap_used)]
 

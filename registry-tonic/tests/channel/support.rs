@@ -32,7 +32,7 @@ pub(crate) enum Mode {
     Serve,
     Fail(Code),
     Delay(Duration),
-    /// It never answers.
+    /// Never answers.
     Hang,
 }
 
@@ -91,22 +91,22 @@ impl Backend {
         *self.shared.mode.lock().unwrap() = mode;
     }
 
-    /// Calls so far.
+    /// Returns the number of calls so far.
     pub(crate) fn calls(&self) -> u32 {
         self.shared.calls.load(Ordering::SeqCst)
     }
 
-    /// The metadata of the last call.
+    /// Returns the metadata of the last call.
     pub(crate) fn last_metadata(&self) -> MetadataMap {
         self.shared.last_metadata.lock().unwrap().clone()
     }
 
-    /// Connections that were accepted so far.
+    /// Returns the number of connections accepted so far.
     pub(crate) fn connections(&self) -> u32 {
         *self.shared.connections.borrow()
     }
 
-    /// Waits until so many connections were accepted in all.
+    /// Waits until `count` connections were accepted in total.
     pub(crate) async fn connected(&self, count: u32) {
         let mut connections = self.shared.connections.subscribe();
         timeout(DEADLINE, connections.wait_for(|seen| *seen >= count)).await.unwrap().unwrap();
@@ -123,7 +123,7 @@ impl Backend {
         self.shared.release.notify_one();
     }
 
-    /// Kills it with its connections and the calls on them.
+    /// Kills the server with its connections and their calls.
     pub(crate) fn kill(&mut self) {
         drop(self.end.take());
         self.thread.take().unwrap().join().unwrap();
@@ -135,7 +135,7 @@ impl Backend {
         self.ended().await;
     }
 
-    /// Sends GOAWAY on all connections, and takes no new call.
+    /// Sends GOAWAY on all connections, which ends new calls.
     pub(crate) fn send_goaway(&mut self) {
         self.end.take().unwrap().send(true).unwrap();
     }
@@ -188,7 +188,7 @@ impl Service {
         let mode = *self.0.mode.lock().unwrap();
         match mode {
             Mode::Serve => {}
-            Mode::Fail(code) => return Err(Status::new(code, "as told")),
+            Mode::Fail(code) => return Err(Status::new(code, "scripted failure")),
             Mode::Delay(duration) => sleep(duration).await,
             Mode::Hang => std::future::pending().await,
         }
@@ -208,7 +208,7 @@ impl Health for Service {
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
-    /// Sends one message, and ends when it is released.
+    /// Sends one message, waits for a release, sends another one and ends.
     async fn watch(
         &self,
         _: Request<HealthCheckRequest>,
@@ -297,7 +297,7 @@ impl Fixture {
         HealthClient::new(self.channel(options))
     }
 
-    /// Registers an instance that stays. Made again with other data, it is changed.
+    /// Registers an instance for the rest of the test, or updates it if its id is registered.
     pub(crate) async fn put(&self, instance: Instance) -> Lease {
         let claim = Claim::new(Duration::from_secs(600)).unwrap();
         timeout(DEADLINE, take_over(&self.registry, &instance, &claim)).await.unwrap().unwrap()
@@ -320,20 +320,20 @@ pub(crate) fn instance(id: usize, backend: &Backend) -> Instance {
     Instance::from_parts(service(), id.to_string().parse().unwrap(), address)
 }
 
-/// One call.
+/// Makes one call.
 pub(crate) async fn call(client: &HealthClient<Channel>) -> Result<(), Status> {
     let check = async { client.clone().check(HealthCheckRequest::default()).await };
-    timeout(DEADLINE, check).await.expect("a call ends").map(drop)
+    timeout(DEADLINE, check).await.expect("the call does not end").map(drop)
 }
 
-/// So many calls, one after the other, none of which fails.
+/// Makes `count` calls, one after the other, and expects that none fails.
 pub(crate) async fn calls(client: &HealthClient<Channel>, count: u32) {
     for _ in 0..count {
         call(client).await.unwrap();
     }
 }
 
-/// Calls until the backend was called so many times more, whatever comes of it.
+/// Makes calls until the backend got `times` more of them, whether they fail or not.
 pub(crate) async fn until_called(client: &HealthClient<Channel>, backend: &Backend, times: u32) {
     let enough = backend.calls() + times;
     let called = async {
@@ -341,13 +341,13 @@ pub(crate) async fn until_called(client: &HealthClient<Channel>, backend: &Backe
             let _ = call(client).await;
         }
     };
-    timeout(DEADLINE, called).await.expect("it is called");
+    timeout(DEADLINE, called).await.expect("the backend gets too few calls");
 }
 
-/// Waits until calls go to exactly those backends for which `expected` says so, and none fails: of one that
-/// was just killed, the client may not know yet.
+/// Makes calls until exactly the backends for which `expected` is true get calls, and none fails. The client
+/// may not have noticed yet that a backend was killed.
 ///
-/// Nothing else tells when a change has arrived at a channel.
+/// A channel does not tell when it has applied a change, so the calls themselves must show it.
 pub(crate) async fn until_calls_go_to(
     client: &HealthClient<Channel>,
     backends: &[Backend],
@@ -366,10 +366,10 @@ pub(crate) async fn until_calls_go_to(
             }
         }
     };
-    timeout(DEADLINE, settled).await.expect("calls go where they should");
+    timeout(DEADLINE, settled).await.expect("calls do not go to the expected backends");
 }
 
-/// An address at which no process listens, for as long as the socket is held.
+/// Returns an address at which no process listens as long as the socket is held.
 pub(crate) fn unused_address() -> (TcpSocket, Address) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! TLS, by the endpoint that the options make.
+//! Channels over TLS, configured through `MakeEndpoint`.
 
 use crate::support::DEADLINE;
 use rcgen::CertifiedKey;
@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// A server, and its certificate.
+/// Starts a server. Returns its address and certificate.
 async fn server() -> (Address, String) {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -27,7 +27,7 @@ async fn server() -> (Address, String) {
     (address, cert.pem())
 }
 
-/// A call to `address` by a client that trusts `certificate` alone.
+/// Calls `address` with a client that trusts only `certificate`.
 async fn call(address: Address, certificate: String) -> Result<(), Status> {
     let trusted = Certificate::from_pem(certificate);
     let tls = ClientTlsConfig::new().ca_certificate(trusted).domain_name("localhost");
@@ -41,7 +41,7 @@ async fn call(address: Address, certificate: String) -> Result<(), Status> {
 }
 
 #[tokio::test]
-async fn calls_go_over_tls_if_the_endpoint_has_it() {
+async fn endpoint_with_tls_is_called_over_tls() {
     let (address, certificate) = server().await;
     call(address, certificate).await.unwrap();
 }
