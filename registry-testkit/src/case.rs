@@ -1,4 +1,4 @@
-//! What the scenarios have in common: short names, and a deadline on every await.
+//! Helpers for scenarios: short names, and a deadline on every await.
 
 use crate::lag::{self, Lag};
 use crate::{LostWrites, Subject, Traits};
@@ -12,23 +12,23 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long anything may take that should happen at once, the lag aside.
+/// The timeout of anything that should happen at once. Scheduling lag extends it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A ttl that does not run out within a test.
+/// A ttl that does not expire within a test.
 pub const LONG: Duration = Duration::from_secs(600);
 
-/// Waits for `future`, and panics rather than hangs.
+/// Waits for `future`, and panics after [`PATIENCE`].
 pub async fn within<F: Future>(future: F) -> F::Output {
-    lag::timeout(PATIENCE, future).await.expect("it takes too long")
+    lag::timeout(PATIENCE, future).await.expect("the operation hangs")
 }
 
-/// Repeats what fails `Unavailable`, as the law allows: a connection that was cut fails a call or two.
+/// Repeats a call while it fails with `Unavailable`, and expects it to succeed. A disconnect may fail the next calls.
 pub async fn retry<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> T {
     try_again(call).await.unwrap()
 }
 
-/// Repeats what fails `Unavailable`, until it ends otherwise.
+/// Repeats a call while it fails with `Unavailable`.
 pub async fn try_again<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
     within(async {
         loop {
@@ -43,51 +43,51 @@ pub async fn try_again<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -
     .await
 }
 
-/// One scenario's view of the store.
+/// A store, as a scenario uses it.
 #[allow(missing_debug_implementations)]
 pub struct Case<'a> {
-    /// The store's operator.
+    /// The store under test, for the operator's actions.
     pub subject: &'a dyn Subject,
-    /// What the store states of itself.
+    /// The properties that the store claims.
     pub traits: Traits,
-    /// The registry.
+    /// The registry under test.
     pub registry: Arc<dyn Registry>,
-    /// The scheduling lag, by which time bounds are put off. None on a paused clock.
+    /// The scheduling lag, which extends time bounds. Zero on a paused clock.
     pub lag: Lag,
 }
 
 impl<'a> Case<'a> {
-    /// A case over `subject`, in a run with this `lag`.
+    /// Creates a case over `subject` for a run with this `lag`.
     pub fn new(subject: &'a dyn Subject, traits: Traits, lag: Lag) -> Self {
-        // Through the blanket impl, so that a handle's handle is tested too.
+        // An `Arc` of the `Arc`, so that the blanket impl is tested, too.
         Self { subject, traits, registry: Arc::new(subject.registry()), lag }
     }
 
-    /// Registers `instance` for long.
+    /// Registers `instance` with the ttl [`LONG`].
     pub async fn register(&self, instance: &Instance) -> Lease {
         self.claim(instance, &long()).await.unwrap()
     }
 
-    /// Registers `count` instances of `service` for long, some at a time. Their ids are numbers.
+    /// Registers `count` instances of `service` with the ttl [`LONG`], 50 at a time. Their ids are numbers.
     pub async fn register_many(&self, service: &ServiceName, count: usize) {
         let instances: Vec<_> = (0..count).map(|n| instance(service, &n.to_string())).collect();
         for instances in instances.chunks(50) {
             join_all(instances.iter().map(|instance| self.register(instance))).await;
-            tokio::task::yield_now().await; // a reader keeps up, even of a store that answers at once
+            tokio::task::yield_now().await; // lets a reader keep up with a store that never suspends
         }
     }
 
-    /// Registers `instance` as `claim` says.
+    /// Registers `instance` with `claim`.
     pub async fn claim(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
         within(self.registry.register(instance, claim, &CallOptions::DEFAULT)).await
     }
 
-    /// Reads who holds the id of `instance`.
+    /// Reads the holder of the id of `instance`.
     pub async fn holder(&self, instance: &Instance) -> Option<Holder> {
         within(self.registry.holder(instance, &CallOptions::DEFAULT)).await.unwrap()
     }
 
-    /// Registers `instance` as `claim` says, and displaces the present holder.
+    /// Registers `instance` with `claim`, and takes the id over from its current holder.
     pub async fn take_over(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
         within(take_over(&self.registry, instance, claim)).await
     }
@@ -107,31 +107,32 @@ impl<'a> Case<'a> {
         within(self.registry.load(service, &CallOptions::DEFAULT)).await.unwrap()
     }
 
-    /// The ids that a load of `service` shows.
+    /// Loads `service`, and returns the ids.
     pub async fn ids(&self, service: &ServiceName) -> Vec<String> {
         self.load(service).await.records().ids().map(ToString::to_string).collect()
     }
 
-    /// The instances that a load of `service` shows.
+    /// Loads `service`, and returns the instances.
     pub async fn instances(&self, service: &ServiceName) -> Vec<Instance> {
         self.load(service).await.instances().cloned().collect()
     }
 
-    /// Watches what `snapshot` is of, from there.
+    /// Watches `service` from the cursor of `snapshot`.
     pub async fn watch(&self, service: &ServiceName, snapshot: &Snapshot) -> Watch {
         within(self.registry.watch(service, snapshot.cursor(), &CallOptions::DEFAULT))
             .await
             .unwrap()
     }
 
-    /// A snapshot of `service`, and a watch from there.
+    /// Loads `service`, and watches it from the snapshot's cursor.
     pub async fn follow(&self, service: &ServiceName) -> (Snapshot, Watch) {
         let snapshot = self.load(service).await;
         let watch = self.watch(service, &snapshot).await;
         (snapshot, watch)
     }
 
-    /// The kind of the error that a watch after `snapshot` gives, at once or as its first item.
+    /// Watches from the cursor of `snapshot`, and returns the kind of the error that opening the watch or its
+    /// first item fails with.
     pub async fn refusal(&self, service: &ServiceName, snapshot: &Snapshot) -> Option<ErrorKind> {
         let mut watch =
             match within(self.registry.watch(service, snapshot.cursor(), &CallOptions::DEFAULT))
@@ -140,15 +141,15 @@ impl<'a> Case<'a> {
                 Err(error) => return Some(error.kind()),
                 Ok(watch) => watch,
             };
-        // A watch with nothing to say says nothing: what it says of this, it says before that.
+        // A watch without changes would stay pending. The error must come before the probe's change.
         let probe = self.register(&instance(service, "probe")).await;
         let item = within(watch.next()).await.expect("a watch has no bare end");
         self.deregister(&probe).await;
         item.err().map(|error| error.kind())
     }
 
-    /// Renews until it fails, as an owner does who renews every third of the ttl. The store has
-    /// until its next presence check.
+    /// Renews every third of the ttl until a renewal fails, and returns the kind of the error. Returns `None` if
+    /// no renewal fails until the store's next presence check.
     pub async fn first_failure(&self, lease: &Lease) -> Option<ErrorKind> {
         let tries = match self.traits.lost_writes {
             LostWrites::NoticedAtOnce => 1,
@@ -166,37 +167,37 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Lets time pass. For what depends on the time itself, never to wait for something to happen.
+/// Lets time pass, for an effect of time itself such as an expiry. Never use it to wait for an event.
 pub async fn pass(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// A service name.
+/// Parses a service name.
 pub fn service(name: &str) -> ServiceName {
     name.parse().unwrap()
 }
 
-/// An instance id.
+/// Parses an instance id.
 pub fn id(id: &str) -> InstanceId {
     id.parse().unwrap()
 }
 
-/// A plain instance.
+/// Creates an instance with a fixed address.
 pub fn instance(service: &ServiceName, id: &str) -> Instance {
     Instance::from_parts(service.clone(), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
 }
 
-/// The `version`th form of an instance.
+/// Creates an instance with `version` in its metadata.
 pub fn version(service: &ServiceName, id: &str, version: usize) -> Instance {
     instance(service, id).with_metadata([("version", version.to_string())])
 }
 
-/// A new claim for long.
+/// Creates a claim with the ttl [`LONG`].
 pub fn long() -> Claim {
     Claim::new(LONG).unwrap()
 }
 
-/// Registers `instance` as `claim` says, and displaces the present holder, if it is still there by then.
+/// Registers `instance` with `claim`, and takes the id over from its current holder, if it has one.
 pub async fn take_over(
     registry: &dyn Registry,
     instance: &Instance,
@@ -208,12 +209,12 @@ pub async fn take_over(
     registry.register(instance, &claim, &options).await
 }
 
-/// The next batch that changes something. Progress is passed over.
+/// Returns the next batch with changes. Skips progress.
 pub async fn next(watch: &mut Watch) -> Arc<Batch> {
     next_item(watch).await.unwrap()
 }
 
-/// The next batch that changes something, or why there is none.
+/// Returns the next batch with changes, or the error that ends the watch.
 pub async fn next_item(watch: &mut Watch) -> Result<Arc<Batch>> {
     loop {
         match within(watch.next()).await.expect("a watch has no bare end") {
@@ -223,16 +224,15 @@ pub async fn next_item(watch: &mut Watch) -> Result<Arc<Batch>> {
     }
 }
 
-/// Polls `watch` until it waits, so that a wake-up that is missing shows. It has nothing to say but
-/// progress.
+/// Polls `watch` until it is pending, so that a missing wake-up is detected. Expects nothing but progress.
 pub fn park(watch: &mut Watch) {
     while let Some(item) = watch.next().now_or_never() {
         let batch = item.expect("a watch has no bare end").unwrap();
-        assert!(batch.is_progress(), "out of nowhere: {batch:?}");
+        assert!(batch.is_progress(), "unexpected change: {batch:?}");
     }
 }
 
-/// The error that ends `watch`, whatever it still says before.
+/// Returns the error that ends `watch`. Skips all batches before it.
 pub async fn end(watch: &mut Watch) -> Error {
     loop {
         if let Err(error) = next_item(watch).await {
@@ -241,7 +241,7 @@ pub async fn end(watch: &mut Watch) -> Error {
     }
 }
 
-/// The batches of `watch` up to the one that changes `last`.
+/// Returns the batches of `watch` up to the first one that changes `last`.
 pub async fn until(watch: &mut Watch, last: &InstanceId) -> Vec<Arc<Batch>> {
     let mut batches = Vec::new();
     loop {
@@ -254,35 +254,36 @@ pub async fn until(watch: &mut Watch, last: &InstanceId) -> Vec<Arc<Batch>> {
     }
 }
 
-/// The one change of a batch.
-#[allow(clippy::needless_pass_by_value)] // it is the last use, and `&` would be noise
+/// Returns the change of a batch, which must have exactly one.
+#[allow(clippy::needless_pass_by_value)] // callers do not need the batch any more
 pub fn only(batch: Arc<Batch>) -> Change {
-    let [change] = <[Change; 1]>::try_from(batch.changes.clone()).expect("one change");
+    let [change] =
+        <[Change; 1]>::try_from(batch.changes.clone()).expect("the batch must have one change");
     change
 }
 
-/// The instance that a batch puts, and nothing else.
+/// Returns the instance of a batch, which must have one put and no other change.
 pub fn put(batch: Arc<Batch>) -> Instance {
     match only(batch) {
         Change::Put(record) => record.into_instance(),
-        Change::Delete(deleted) => panic!("a put was expected: {deleted:?}"),
+        Change::Delete(deleted) => panic!("expected a put, got {deleted:?}"),
     }
 }
 
-/// The id of the instance that a batch deletes, and nothing else.
+/// Returns the id that a batch deletes, which must have one delete and no other change.
 pub fn deleted(batch: Arc<Batch>) -> InstanceId {
     deletion(batch).id().clone()
 }
 
-/// The deletion that a batch makes, and nothing else.
+/// Returns the delete of a batch, which must have no other change.
 pub fn deletion(batch: Arc<Batch>) -> Deleted {
     match only(batch) {
         Change::Delete(deleted) => deleted,
-        Change::Put(record) => panic!("a deletion was expected: {record:?}"),
+        Change::Put(record) => panic!("expected a delete, got {record:?}"),
     }
 }
 
-/// How long `future` takes, by the clock that leases run on.
+/// Returns how long `future` takes, by tokio's clock, and its output.
 pub async fn timed<F: Future>(future: F) -> (Duration, F::Output) {
     let start = Instant::now();
     let output = future.await;

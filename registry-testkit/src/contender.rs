@@ -1,4 +1,4 @@
-//! A writer in competition with others.
+//! A writer that competes with others for ids.
 
 use crate::case::{LONG, take_over, try_again, version};
 use fastrand::Rng;
@@ -7,20 +7,20 @@ use registry_core::{CallOptions, Claim, ErrorKind, Lease, Registry, Result, Serv
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::yield_now;
 
-/// A writer that registers, updates, renews and withdraws at random, in competition for few ids.
+/// A writer that registers, updates, renews and withdraws at random, and competes for a few ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Contender {
-    /// How many ids it competes for.
+    /// The number of ids that writers compete for.
     pub ids: u8,
-    /// How many operations it makes.
+    /// The number of operations to make.
     pub operations: usize,
-    /// Decides what it does.
+    /// The seed of the random operations.
     pub seed: u64,
 }
 
 impl Contender {
-    /// Makes all its operations. Returns the acknowledged leases, and counts the calls that failed and
-    /// were retried.
+    /// Makes all operations. Returns the acknowledged leases, and adds the number of retried calls to
+    /// `failures`.
     pub async fn run(
         self,
         store: &dyn Registry,
@@ -88,7 +88,7 @@ impl Contender {
     }
 }
 
-/// Retries a call that a cut connection fails, and counts the failures.
+/// Retries a call while it fails with `Unavailable`, and counts these failures.
 pub async fn retry_counted<T, F: Future<Output = Result<T>>>(
     failures: &AtomicUsize,
     call: impl Fn() -> F,

@@ -1,4 +1,4 @@
-//! Turns the kit into tests that `cargo test` and nextest run.
+//! The test harness: runs the kit under `cargo test` and nextest.
 
 use crate::lag::{Lag, tolerating_blocking};
 use crate::{Subject, Traits, lockstep, scenarios};
@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
-/// Sets how many random runs the lockstep test makes, each of up to 60 operations.
+/// The variable with the number of random runs of the lockstep test. Each run has up to 60 operations.
 const LOCKSTEP_RUNS: &str = "REGISTRY_TESTKIT_LOCKSTEP_RUNS";
 
-/// Runs every scenario that applies, each over a subject of its own that `open` makes. This is the
-/// `main` of a test with `harness = false`:
+/// Runs every scenario that applies, each over its own subject from `open`. Use it as the `main` of a
+/// test with `harness = false`:
 ///
 /// ```no_run
 /// use registry_testkit::{Subject, Traits, conformance};
@@ -31,10 +31,10 @@ const LOCKSTEP_RUNS: &str = "REGISTRY_TESTKIT_LOCKSTEP_RUNS";
 /// }
 /// ```
 ///
-/// The variable `REGISTRY_TESTKIT_LOCKSTEP_RUNS` sets how many random runs in lockstep with the model are made.
+/// The variable `REGISTRY_TESTKIT_LOCKSTEP_RUNS` overrides the number of random runs in lockstep with the model.
 ///
-/// An error of `open`, such as a server that is missing, fails the test with its text. On a real clock a run that fails
-/// with too much scheduling lag is invalid, and is [repeated](crate::lag::tolerating).
+/// An error of `open`, such as a missing server, fails the test with its text. On a real clock, a run that fails
+/// with too much scheduling lag is invalid and [repeated](crate::lag::tolerating).
 pub fn conformance<O, F>(traits: Traits, open: O) -> ExitCode
 where
     O: Fn() -> F + Clone + Send + 'static,
@@ -44,7 +44,7 @@ where
     for name in traits.pending {
         assert!(
             scenarios::all().any(|scenario| scenario.name == *name),
-            "no such scenario: {name}"
+            "`Traits::pending` names an unknown scenario: {name}"
         );
     }
     let mut trials: Vec<Trial> = applicable
@@ -62,14 +62,14 @@ where
             trial.with_ignored_flag(traits.pending.contains(&scenario.name))
         })
         .collect();
-    trials.push(Trial::test("lockstep::random_operations_do_as_the_model_does", move || {
+    trials.push(Trial::test("lockstep::random_operations_match_the_model", move || {
         run(traits, |_| lockstep(traits, &open));
         Ok(())
     }));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// Runs a test, and again if it fails with too much lag. On a paused clock the lag costs nothing.
+/// Runs a test, and repeats it if it fails with too much lag. Lag does not matter on a paused clock.
 fn run(traits: Traits, test: impl Fn(Lag)) {
     if traits.paused_clock {
         return test(Lag::start(Duration::ZERO));
@@ -77,14 +77,14 @@ fn run(traits: Traits, test: impl Fn(Lag)) {
     tolerating_blocking(traits.tolerated_lag(), test);
 }
 
-/// Random runs over one subject, a failing one shrunk to the shortest that still fails.
+/// Makes random runs over one subject. Shrinks a failing run to the shortest one that still fails.
 fn lockstep<O, F>(traits: Traits, open: &O)
 where
     O: Fn() -> F,
     F: Future<Output = Result<Arc<dyn Subject>, String>>,
 {
     let runtime = runtime(traits);
-    // The end of a subject may need a runtime too, as that of a server in a container does.
+    // Dropping a subject may need a runtime, for example to stop a container.
     let _inside = runtime.enter();
     let subject = runtime.block_on(open()).unwrap_or_else(|error| panic!("{error}"));
     let mut runs = TestRunner::new(Config {
@@ -101,16 +101,16 @@ where
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// The number of runs of the lockstep test, which the environment overrides.
+/// Returns the number of runs of the lockstep test: [`LOCKSTEP_RUNS`], or the default of `traits`.
 ///
 /// # Panics
 ///
-/// If it is no number.
+/// Panics if the variable is not a number.
 fn lockstep_runs(traits: Traits) -> u32 {
     match std::env::var(LOCKSTEP_RUNS) {
-        Ok(runs) => {
-            runs.parse().unwrap_or_else(|_| panic!("{LOCKSTEP_RUNS} is a number, got=`{runs}`"))
-        }
+        Ok(runs) => runs
+            .parse()
+            .unwrap_or_else(|_| panic!("{LOCKSTEP_RUNS} must be a number, got=`{runs}`")),
         Err(_) => traits.lockstep_runs,
     }
 }

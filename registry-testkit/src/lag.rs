@@ -1,12 +1,12 @@
-//! Scheduling lag: how long a test and its servers were ready to run while the machine ran others.
+//! Scheduling lag: how long a test and its servers were ready to run while the processors ran other processes.
 //!
-//! On a busy machine everything takes longer, and that is no fault of the code under test. So no bound of a
-//! test is a plain time. There are two kinds:
+//! A busy machine slows a test down without a fault of the code under test, so the time bounds of tests account
+//! for lag. There are two kinds of bounds:
 //!
-//! * "It takes at most so long": the test states the lag that it [tolerates](tolerating), and its
-//!   [deadlines](Lag::deadline) are put off by the lag that is measured, up to that. Own work is not lag, however
-//!   long it takes: a slowdown of the code under test fails its test on a busy machine as on a quiet one.
-//! * "It happens some time": [`timeout`] and [`deadline`] find out what hangs. They tolerate four minutes of lag.
+//! * "It takes at most this long": the test states the lag that it [tolerates](tolerating), and the measured lag
+//!   extends its [deadlines](Lag::deadline) by at most that. The test's own work is not lag, so a slowdown of the
+//!   code under test fails its test on a busy machine as well.
+//! * "It happens eventually": [`timeout`] and [`deadline`] detect a hang. They tolerate four minutes of lag.
 
 mod meter;
 
@@ -24,26 +24,26 @@ use tokio::runtime::Builder;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-/// How often a test is run at most: once, and again after each run that is invalid.
+/// The maximum number of runs of a test: it is repeated after an invalid run.
 const RUNS: usize = 3;
 
-/// How often the lag is sampled.
+/// The interval between samples of the lag.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// The lag that is tolerated by who only finds out what hangs. It has an end, since the lag grows for as long as servers or
-/// other children of the test are busy, also while what is awaited never happens.
+/// The tolerated lag of a bound that only detects a hang. It is limited, since busy servers or other children of the
+/// test increase the lag even while the awaited event never happens.
 const MAX_LAG: Duration = Duration::from_secs(240);
 
-/// A file that gets a line for each invalid run, so that they can be counted over many tests.
+/// The variable with the path of a file that gets a line for each invalid run, to count them over many tests.
 const INVALID_RUNS: &str = "REGISTRY_TEST_INVALID_RUNS";
 
-/// The lag of this process and its children, from the first use on.
+/// The lag of this process and its children since the first use.
 static METER: LazyLock<Mutex<Meter>> = LazyLock::new(|| {
     thread::spawn(sample_periodically);
     Mutex::new(Meter::start())
 });
 
-/// The lag since it was started, of this process and its children.
+/// A measurement of the lag of this process and its children since [`Lag::start`].
 #[derive(Clone, Debug)]
 pub struct Lag {
     before: Measured,
@@ -51,26 +51,26 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// Starts to measure, for a test that tolerates so much.
+    /// Starts to measure, for a test that tolerates this much lag.
     pub fn start(tolerated: Duration) -> Self {
         Self { before: measure(), tolerated }
     }
 
-    /// The lag so far.
+    /// Returns the lag so far.
     pub fn total(&self) -> Duration {
         measure().since(self.before)
     }
 
-    /// A deadline for what begins now, and takes up to `limit` on a quiet machine.
+    /// Creates a deadline for an operation that starts now and takes at most `limit` on an idle machine.
     pub fn deadline(&self, limit: Duration) -> Deadline {
         Deadline { start: Instant::now(), limit, before: measure(), tolerated: self.tolerated }
     }
 
-    /// Waits for what takes up to `limit` on a quiet machine.
+    /// Waits for `future`, which takes at most `limit` on an idle machine.
     ///
     /// # Errors
     ///
-    /// If it takes longer, the lag aside.
+    /// `Elapsed` if it takes longer than `limit` and the lag.
     pub fn timeout<F: Future>(
         &self,
         limit: Duration,
@@ -80,7 +80,7 @@ impl Lag {
     }
 }
 
-/// A deadline that is put off by the lag since it was set, up to what the test tolerates.
+/// A deadline that is extended by the lag since its creation, up to the tolerated lag.
 #[derive(Clone, Debug)]
 pub struct Deadline {
     start: Instant,
@@ -94,7 +94,7 @@ impl Deadline {
     ///
     /// # Errors
     ///
-    /// If it is not by the deadline.
+    /// `Elapsed` if the deadline passes first.
     pub fn timeout<F: Future>(
         &self,
         future: F,
@@ -102,11 +102,11 @@ impl Deadline {
         self.clone().into_timeout(future)
     }
 
-    /// Blocks until there is a message.
+    /// Blocks until a message arrives.
     ///
     /// # Errors
     ///
-    /// If there is none by the deadline, or the sender is gone.
+    /// `Timeout` if the deadline passes first, `Disconnected` if the sender is dropped.
     pub fn receive<T>(&self, messages: &mpsc::Receiver<T>) -> Result<T, RecvTimeoutError> {
         loop {
             let left = self.end().saturating_duration_since(Instant::now());
@@ -122,9 +122,11 @@ impl Deadline {
         Instant::now() > self.start + self.limit && Instant::now() > self.end()
     }
 
+    /// Asserts that the deadline has not passed.
+    ///
     /// # Panics
     ///
-    /// If the deadline has passed.
+    /// Panics if the deadline has passed.
     #[track_caller]
     pub fn assert_met(&self) {
         let Self { start, limit, .. } = self;
@@ -136,7 +138,7 @@ impl Deadline {
         self,
         future: F,
     ) -> impl Future<Output = Result<F::Output, Elapsed>> + use<F> {
-        // In a box, since an async function that waits for another holds it several times over.
+        // Boxed, since nested async functions would otherwise each hold the whole future.
         let mut future = Box::pin(future);
         async move {
             let mut end = self.start + self.limit;
@@ -153,18 +155,18 @@ impl Deadline {
         self.start + self.limit + self.lag()
     }
 
-    /// How much it is put off.
+    /// Returns by how much the lag extends the deadline.
     fn lag(&self) -> Duration {
         measure().since(self.before).min(self.tolerated)
     }
 }
 
-/// Waits for what must happen some time, as [`tokio::time::timeout`] does. The limit is put off by the lag since
-/// the wait began, up to four minutes.
+/// Waits for an event that must happen eventually, like [`tokio::time::timeout`]. The lag since the start of the
+/// wait extends the limit by up to four minutes.
 ///
 /// # Errors
 ///
-/// If `future` is not ready after `limit` and the lag.
+/// `Elapsed` if `future` is not ready after `limit` and the lag.
 pub fn timeout<F: Future>(
     limit: Duration,
     future: F,
@@ -172,34 +174,34 @@ pub fn timeout<F: Future>(
     deadline(limit).into_timeout(future)
 }
 
-/// A deadline for what must happen some time, for a wait that blocks or has several parts. It tolerates as much lag as
-/// that of [`timeout`].
+/// Creates a deadline for an event that must happen eventually, for a wait that blocks or has several parts. It
+/// tolerates as much lag as [`timeout`].
 pub fn deadline(limit: Duration) -> Deadline {
-    // The last sample is good enough for a bound that only finds out what hangs, and costs nothing.
+    // The last sample is precise enough to detect a hang, and needs no new measurement.
     let before = meter().measured();
     Deadline { start: Instant::now(), limit, before, tolerated: MAX_LAG }
 }
 
-/// Runs a test on a runtime of its own. A run that fails is invalid if the lag was more than `tolerated`, and is
-/// repeated: twice at most.
+/// Runs a test on its own runtime. A failed run is invalid if the lag exceeded `tolerated`. An invalid run is
+/// repeated, at most twice.
 ///
 /// # Panics
 ///
-/// If a valid run fails, or all runs are invalid.
+/// Panics if a valid run fails, or if all runs are invalid.
 pub fn tolerating(tolerated: Duration, test: impl AsyncFn(Lag)) {
     tolerating_blocking(tolerated, |lag| {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let outcome = runtime.block_on(AssertUnwindSafe(test(lag)).catch_unwind());
-        drop(runtime); // not while it panics, since tasks that are left do their cleanup
+        drop(runtime); // before the panic resumes, so that remaining tasks can clean up
         outcome.unwrap_or_else(|failure| resume_unwind(failure));
     });
 }
 
-/// Does the same with a test that makes its own runtime, if it needs one.
+/// Like [`tolerating`], for a test that needs no runtime or creates its own.
 ///
 /// # Panics
 ///
-/// If a valid run fails, or all runs are invalid.
+/// Panics if a valid run fails, or if all runs are invalid.
 pub fn tolerating_blocking(tolerated: Duration, test: impl Fn(Lag)) {
     repeating(tolerated, test, report_invalid);
 }
@@ -212,16 +214,18 @@ fn repeating(tolerated: Duration, test: impl Fn(Lag), report_invalid: impl Fn(Du
         let Err(failure) = run else { return };
         let total = lag.total();
         if total <= tolerated {
-            eprintln!("the lag was {total:?}, and {tolerated:?} is tolerated");
+            eprintln!("the lag was {total:?}, the test tolerates {tolerated:?}");
             resume_unwind(failure);
         }
         report_invalid(total, tolerated);
         lags.push(total);
     }
-    panic!("all {RUNS} runs were invalid: the lags were {lags:?}, and {tolerated:?} is tolerated");
+    panic!(
+        "all {RUNS} runs were invalid: the lags were {lags:?}, the test tolerates {tolerated:?}"
+    );
 }
 
-/// All that was measured up to now.
+/// Takes a sample, and returns the total up to now.
 fn measure() -> Measured {
     let mut meter = meter();
     meter.sample(Duration::ZERO);
@@ -232,9 +236,10 @@ fn meter() -> MutexGuard<'static, Meter> {
     METER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Samples as long as the process lives: what threads have waited is lost when they end.
+/// Takes samples as long as the process lives. The wait of a thread is lost when the thread ends, so a
+/// sample at the end of a test would miss it.
 fn sample_periodically() {
-    meter().leave_out_this_thread();
+    meter().exclude_this_thread();
     loop {
         let due = Instant::now() + INTERVAL;
         thread::park_timeout(INTERVAL);
@@ -243,12 +248,12 @@ fn sample_periodically() {
 }
 
 fn report_invalid(lag: Duration, tolerated: Duration) {
-    // A test without the usual harness runs in a thread without its name.
+    // With the usual harness, the thread has the name of the test.
     let thread = || thread::current().name().unwrap_or("main").to_owned();
     let test = env::var("NEXTEST_TEST_NAME").unwrap_or_else(|_| thread());
     let binary = env::var("NEXTEST_BINARY_ID").map(|binary| binary + " ").unwrap_or_default();
     let line = format!(
-        "invalid run: {binary}{test}: the lag was {lag:?}, and {tolerated:?} is tolerated\n"
+        "invalid run: {binary}{test}: the lag was {lag:?}, the test tolerates {tolerated:?}\n"
     );
     eprint!("{line}");
     if let Some(path) = env::var_os(INVALID_RUNS) {
@@ -262,7 +267,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// Counts the runs of a test, and how many of them are reported as invalid.
+    /// Repeats a failing test. Returns its panic message, the number of runs, and the number of invalid runs.
     fn runs(tolerated: Duration, test: impl Fn(&Lag)) -> (String, usize, usize) {
         let (runs, invalid) = (Cell::new(0), Cell::new(0));
         let counted = |lag: Lag| {
@@ -278,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_fails_is_repeated_only_if_there_was_too_much_lag() {
+    fn failed_run_is_repeated_only_after_too_much_lag() {
         let minute = Duration::from_secs(60);
         assert_eq!(runs(minute, |_| panic!("planted")), ("planted".to_owned(), 1, 0));
 

@@ -1,44 +1,44 @@
-//! Checks recorded histories against the laws, with no model: whatever ran concurrently, and whatever
-//! the outcome of a call that failed, these must hold.
+//! Checks recorded histories against the laws, without a model. The laws hold for any concurrent run, and for any
+//! outcome of the calls that failed.
 
 use registry_core::{Batch, Change, InstanceId, Lease, Record, Records, Revision, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What was seen of one service.
+/// A recorded history of one service.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// All of it, by a watch that was open from `start` to the end and never interrupted.
+    /// All batches, from a watch that was open from the start to the end without an interruption.
     pub canonical: Vec<Arc<Batch>>,
     /// Readers that were interrupted and resumed.
     pub readers: Vec<Reader>,
-    /// What writers were told: a put, acknowledged at the lease's revision.
+    /// The acknowledged puts of all writers. Each was made at the revision of its lease.
     pub acknowledged: Vec<Lease>,
     /// Loads at any time.
     pub loads: Vec<Snapshot>,
-    /// The last load, after all writers had stopped.
+    /// A load after all writers had stopped.
     pub end: Option<Snapshot>,
 }
 
-/// One reader: where it began, and all it was given, over however many watches.
+/// A reader: its first load, and all batches it read over one or more watches.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    /// The load it began with.
+    /// The load that the reader started with.
     pub start: Snapshot,
-    /// All it was given, progress too.
+    /// All batches, including progress.
     pub batches: Vec<Arc<Batch>>,
 }
 
-/// A law that does not hold, and where.
+/// A violated law, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The law.
+    /// The name of the law.
     pub law: &'static str,
-    /// What was seen.
+    /// The batches, leases or snapshots that violate it.
     pub seen: String,
 }
 
-/// A check: nothing, or the first violation.
+/// The result of a check. The error is the first violation.
 pub type Verdict = Result<(), Violation>;
 
 /// Checks every law.
@@ -73,7 +73,7 @@ pub fn ordered(history: &History) -> Verdict {
     Ok(())
 }
 
-/// No change comes twice.
+/// No stream has a change twice.
 pub fn unique(history: &History) -> Verdict {
     for batches in streams(history) {
         let mut seen = BTreeSet::new();
@@ -88,7 +88,7 @@ pub fn unique(history: &History) -> Verdict {
     Ok(())
 }
 
-/// The changes of one revision are the same, and all there, for everyone.
+/// Every reader gets the same complete set of changes of a revision.
 pub fn atomic(history: &History) -> Verdict {
     let canonical = by_revision(&history.canonical);
     for reader in &history.readers {
@@ -101,7 +101,7 @@ pub fn atomic(history: &History) -> Verdict {
     Ok(())
 }
 
-/// A reader is given all that changed between its first and its last cursor, and nothing else.
+/// A reader gets exactly the changes between its first and its last cursor.
 pub fn reliable(history: &History) -> Verdict {
     for reader in &history.readers {
         let Some(last) = reader.batches.last().map(|batch| batch.revision()) else { continue };
@@ -119,7 +119,7 @@ pub fn reliable(history: &History) -> Verdict {
     Ok(())
 }
 
-/// A reader's snapshot and batches are, at each cursor, what the whole history gives there.
+/// A reader's snapshot with its batches applied equals, at each cursor, the state of the canonical history.
 pub fn resumable(history: &History) -> Verdict {
     for reader in &history.readers {
         let mut view = reader.start.clone();
@@ -133,7 +133,7 @@ pub fn resumable(history: &History) -> Verdict {
     Ok(())
 }
 
-/// Progress to a revision means that all up to it was given.
+/// Progress to a revision means that the reader got all changes up to it.
 pub fn bookmarkable(history: &History) -> Verdict {
     for reader in &history.readers {
         let mut given = reader.start.cursor().revision();
@@ -154,7 +154,7 @@ pub fn bookmarkable(history: &History) -> Verdict {
     Ok(())
 }
 
-/// What a writer was told is in the history, at that revision and as it was written.
+/// Every acknowledged put is in the history, at its revision and unchanged.
 pub fn acknowledged(history: &History) -> Verdict {
     let canonical = by_revision(&history.canonical);
     for lease in &history.acknowledged {
@@ -167,7 +167,7 @@ pub fn acknowledged(history: &History) -> Verdict {
     Ok(())
 }
 
-/// Nothing is seen to be put that was not put at that revision: what was deleted stays deleted.
+/// A reader sees no put that the canonical history does not have at that revision: a deleted record stays deleted.
 pub fn no_resurrection(history: &History) -> Verdict {
     let canonical = by_revision(&history.canonical);
     for batch in history.readers.iter().flat_map(|reader| changing(&reader.batches)) {
@@ -180,7 +180,7 @@ pub fn no_resurrection(history: &History) -> Verdict {
     Ok(())
 }
 
-/// Every load is the state at its cursor.
+/// Every load equals the state of the canonical history at its cursor.
 pub fn loads(history: &History) -> Verdict {
     for load in history.loads.iter().chain(&history.end) {
         if *load.records() != state_at(history, load.cursor().revision()) {
@@ -190,7 +190,7 @@ pub fn loads(history: &History) -> Verdict {
     Ok(())
 }
 
-/// Every reader that read to the end holds what a load then gives.
+/// Every reader ends with the records of the last load.
 pub fn converges(history: &History) -> Verdict {
     let Some(end) = &history.end else { return Ok(()) };
     for reader in &history.readers {
@@ -209,7 +209,7 @@ fn streams(history: &History) -> impl Iterator<Item = &Vec<Arc<Batch>>> {
     [&history.canonical].into_iter().chain(history.readers.iter().map(|reader| &reader.batches))
 }
 
-/// Whether `record` is the one that was acknowledged as `lease`.
+/// Returns whether `record` is the put that was acknowledged with `lease`.
 fn is_of(record: &Record, lease: &Lease) -> bool {
     record.instance() == lease.instance()
         && record.lease().is_none_or(|id| id == lease.id())
@@ -236,7 +236,7 @@ fn by_id(batch: &Batch) -> BTreeMap<&InstanceId, &Change> {
     batch.changes.iter().map(|change| (change.id(), change)).collect()
 }
 
-/// The state at `revision`, by the canonical history alone, which begins with nothing.
+/// Returns the state at `revision` by the canonical history, which starts with an empty service.
 fn state_at(history: &History, revision: Revision) -> Records {
     let mut state = BTreeMap::<InstanceId, _>::new();
     for change in history

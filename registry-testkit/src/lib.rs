@@ -1,15 +1,15 @@
-//! What every registry store must do, as tests that any store can run.
+//! Conformance tests that any store can run.
 //!
-//! * [`conformance`] runs every [`Scenario`], one for each clause of each law of
-//!   [`Registry`](registry_core::Registry), and random runs in [`lockstep`] with the model. The author
-//!   of a store implements [`Subject`] and calls it from a test with `harness = false`.
-//! * [`laws`] checks recorded histories, whatever ran concurrently.
-//! * [`case`] and [`contender`] are what scenarios are written with.
-//! * [`lag`] measures what a busy machine takes from a test, and grows its time bounds by that.
+//! * [`conformance`] runs one [`Scenario`] for each clause of each law of
+//!   [`Registry`](registry_core::Registry), and random operations in [`lockstep`] with a model. The
+//!   author of a store implements [`Subject`] and calls `conformance` from a test with `harness = false`.
+//! * [`laws`] checks recorded histories of concurrent runs.
+//! * [`case`] and [`contender`] are the helpers that scenarios use.
+//! * [`lag`] measures scheduling lag on a busy machine, and extends the time bounds of tests by it.
 //!
-//! The kit starts no server and injects no fault: a [`Subject`] brings its own.
+//! The kit starts no server and injects no fault: the [`Subject`] provides them.
 //!
-//! Functions here panic where a store does not do what it must: that is how a test fails.
+//! Functions here fail a test by a panic if a store violates the contract.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 

@@ -1,8 +1,8 @@
-//! Runs a store beside the model, and compares all that a caller can see but the numbers.
+//! Runs the same operations on a store and on a model, and compares everything that a caller can see except for
+//! revision numbers.
 //!
-//! Leases are long, so that none expires within a run. Every operation is legal in every state: a
-//! number that names a lease, a load or a watch is taken modulo what there is, so that a failing run
-//! shrinks to a short one.
+//! Leases are long, so that none expires within a run. Every operation is valid in every state: the number of a
+//! lease, a load or a watch is taken modulo their count. So a failing run shrinks to a short one.
 
 mod op;
 
@@ -19,14 +19,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many operations one run has at most.
+/// The maximum number of operations of a run.
 pub const MAX_OPS: usize = 60;
 
-/// Runs `ops` on both, and panics where they part. `run` makes names that no other run uses.
+/// Runs `ops` on the store and the model. `run` is a prefix for service names that no other run uses.
 ///
 /// # Panics
 ///
-/// Where the store does not do as the model does.
+/// Panics at the first difference between the store and the model.
 pub async fn check(subject: &dyn Subject, traits: Traits, run: &str, ops: &[Op]) {
     let mut both = Both::new(subject, traits, run);
     for op in ops {
@@ -40,39 +40,39 @@ pub async fn check(subject: &dyn Subject, traits: Traits, run: &str, ops: &[Op])
     }
 }
 
-/// A store and the model, in the same state but for the numbers.
+/// A store and the model, in the same state except for revision numbers.
 struct Both<'a> {
     subject: &'a dyn Subject,
     traits: Traits,
     store: Arc<dyn Registry>,
     model: Model,
-    /// Where each service was compacted last, and where any was, in the model's revisions.
+    /// The revision of the model at the last compaction of each service.
     compacted: HashMap<ServiceName, Revision>,
     services: [ServiceName; 2],
     claims: HashMap<(u8, u8), LeaseId>,
-    /// Leases that were displaced, or whose claim was superseded. A store that checks the record now and then may keep
-    /// them until their ttl.
+    /// Leases that were displaced, or whose claim was superseded. A store that checks the record once per ttl may keep
+    /// them until they expire.
     lingering: HashSet<LeaseId>,
     leases: Vec<(Lease, Lease)>,
     loads: Vec<(Snapshot, Snapshot)>,
     watches: Vec<Open>,
 }
 
-/// An open watch of the store, and where the model's reader stands.
+/// An open watch of the store, and the cursor of the model's reader.
 struct Open {
     service: ServiceName,
     watch: Option<Watch>,
     after: Cursor,
 }
 
-/// What compactions allow a store to say of a cursor.
+/// Whether a store may report a cursor as compacted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Held {
-    /// All that came after is held.
+    /// It must not: all changes after the cursor are kept.
     Yes,
-    /// Stores differ, since they number and drop history in different units.
+    /// It may: stores number and compact history in different units.
     Maybe,
-    /// A change of the service itself was dropped.
+    /// It must: a change of the service after the cursor was dropped.
     No,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Both<'a> {
             subject,
             traits,
             store: subject.registry(),
-            // It is never compacted: what may be missing is worked out apart.
+            // Never compacted: `held` computes what the store may have dropped.
             model: Model::new(1),
             compacted: HashMap::new(),
             services: [format!("{run}/a"), format!("{run}/a/b")].map(|name| service(&name)),
@@ -108,7 +108,7 @@ impl<'a> Both<'a> {
                 if let Some(holders) = refused.filter(|_| takeover) {
                     let from = holders.map(|holder| claim.with_takeover(Takeover::From(holder)));
                     let refused = self.register(&instance, from).await;
-                    assert_eq!(refused, None, "nobody else came");
+                    assert_eq!(refused, None, "the holder changed during a takeover");
                     self.lingering.extend(holders[0].lease());
                 }
             }
@@ -123,8 +123,8 @@ impl<'a> Both<'a> {
                 let got = try_again(|| self.store.keep_alive(&lease, &CallOptions::DEFAULT));
                 let got = got.await;
                 let want = self.model.keep_alive(NOW, &want);
-                // A store that checks the record now and then renews a lease that stands for another.
-                let may_renew = self.checks_now_and_then()
+                // Between presence checks, a store renews a lease even if its record was displaced.
+                let may_renew = self.checks_once_per_ttl()
                     && (self.model.holds(lease.id()) || self.lingering.contains(&lease.id()));
                 if !(got.is_ok() && want.is_err() && may_renew) {
                     assert_eq!(kind(&got), kind(&want));
@@ -175,14 +175,14 @@ impl<'a> Both<'a> {
         }
     }
 
-    /// Registers on the store as the first claim says, and on the model as the second does. Returns the
-    /// holders that the two name if both refuse.
+    /// Registers on the store with the first claim, and on the model with the second. If both are superseded,
+    /// returns the holders that the errors name.
     async fn register(&mut self, instance: &Instance, claims: [Claim; 2]) -> Option<[Holder; 2]> {
         let options = CallOptions::default();
         let got = try_again(|| self.store.register(instance, &claims[0], &options)).await;
-        let lingers = self.checks_now_and_then() && self.lingering.contains(&claims[0].lease());
+        let lingers = self.checks_once_per_ttl() && self.lingering.contains(&claims[0].lease());
         if lingers && kind(&got) == Some(ErrorKind::Invalid) {
-            return None; // it is in use with its ttl, though nothing is registered under it
+            return None; // the store still has the lease, with another ttl, although it has no record
         }
         match (got, self.model.register(NOW, instance, &claims[1])) {
             (Ok(got), Ok(want)) => {
@@ -196,8 +196,8 @@ impl<'a> Both<'a> {
             }
             (Err(got), Err(want)) if want.kind() == ErrorKind::Superseded => {
                 assert_eq!(got.kind(), ErrorKind::Superseded, "{got}");
-                let holders =
-                    [got, want].map(|error| *error.holder().expect("it names the holder"));
+                let holders = [got, want]
+                    .map(|error| *error.holder().expect("`Superseded` without a holder"));
                 assert_eq!(holders[0].lease(), holders[1].lease());
                 assert_eq!(self.holder(instance).await, Some(holders[0]));
                 self.lingering.insert(claims[0].lease());
@@ -231,8 +231,8 @@ impl<'a> Both<'a> {
         try_again(|| self.store.watch(service, after, &CallOptions::DEFAULT)).await
     }
 
-    /// Reads what an open watch has to say: all, or all up to a cut, from where it is opened again, or
-    /// up to a point after which history was dropped.
+    /// Reads the outstanding batches of an open watch. Stops early if the watch is reopened after a disconnect and
+    /// finds its cursor compacted.
     async fn drain(&mut self, n: usize) {
         let mut open =
             std::mem::replace(&mut self.watches[n], Open::over(&self.services[0], &self.model));
@@ -244,7 +244,8 @@ impl<'a> Both<'a> {
         self.watches[n] = open;
     }
 
-    /// The next batch of an open watch, which is opened again after a cut. `None` if it is over.
+    /// Returns the next batch of an open watch, which is reopened after a disconnect. `None` if its cursor was
+    /// compacted.
     async fn next_of(&self, open: &mut Open) -> Option<Arc<Batch>> {
         loop {
             let watch = open.watch.as_mut()?;
@@ -262,7 +263,7 @@ impl<'a> Both<'a> {
                     assert_eq!(error.kind(), ErrorKind::Compacted, "{error}");
                     assert!(
                         self.held(&open.service, &open.after) != Held::Yes,
-                        "nothing was dropped"
+                        "compacted, but the history is kept"
                     );
                     None
                 }
@@ -270,14 +271,15 @@ impl<'a> Both<'a> {
         }
     }
 
-    /// Watches from an earlier load: exactly the rest, or what compactions allow. And the fold law.
+    /// Watches from an earlier load. Expects exactly the batches after it, unless they may be compacted, and checks
+    /// the fold law.
     async fn replay(&mut self, mut got: Snapshot, want: &Snapshot) {
         let service =
             self.services.iter().find(|name| self.origin(name) == of(want)).unwrap().clone();
         let held = self.held(&service, want.cursor());
         let rest = self.rest(&service, want.cursor());
         if rest.is_empty() && held != Held::No {
-            return; // a watch with nothing to say would be waited for in vain
+            return; // the watch would stay pending
         }
         let mut watch = match self.watch(&service, got.cursor()).await {
             Ok(watch) => watch,
@@ -286,7 +288,7 @@ impl<'a> Both<'a> {
         for want in rest {
             match next_item(&mut watch).await {
                 Ok(batch) => {
-                    assert!(held != Held::No, "dropped history was given: {batch:?}");
+                    assert!(held != Held::No, "a compacted watch returned {batch:?}");
                     assert_same_changes(&batch, &want);
                     got.apply(&batch).unwrap();
                 }
@@ -297,7 +299,7 @@ impl<'a> Both<'a> {
         assert_eq!(got.records(), now.records(), "the fold law");
     }
 
-    fn checks_now_and_then(&self) -> bool {
+    fn checks_once_per_ttl(&self) -> bool {
         self.traits.lost_writes != LostWrites::NoticedAtOnce
     }
 
@@ -332,16 +334,16 @@ impl Open {
 
 fn assert_compacted(error: &registry_core::Error, held: Held) {
     assert_eq!(error.kind(), ErrorKind::Compacted, "{error}");
-    assert!(held != Held::Yes, "nothing was dropped: {error}");
+    assert!(held != Held::Yes, "compacted, but the history is kept: {error}");
 }
 
-/// Which service a snapshot of the model is of.
+/// Returns the service of a snapshot of the model.
 fn of(snapshot: &Snapshot) -> String {
     let cursor = snapshot.cursor().to_string();
     cursor.split(':').nth(3).unwrap_or_default().to_owned()
 }
 
-/// Whether the store says of a record what the model says, as far as it says anything. Revisions are its own.
+/// Returns whether the record of the store equals that of the model. The ttl may be missing, and revisions differ.
 fn is_same(got: &Record, want: &Record) -> bool {
     got.instance() == want.instance()
         && got.lease() == want.lease()

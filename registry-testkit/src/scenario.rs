@@ -1,4 +1,4 @@
-//! One clause of a law, as a test.
+//! A test of one clause of a law.
 
 use crate::lag::{self, Lag};
 use crate::{Case, Subject, Traits};
@@ -6,13 +6,13 @@ use futures_util::future::BoxFuture;
 use registry_core::MAX_TTL;
 use std::time::Duration;
 
-/// How long one scenario may take, the lag aside.
+/// The timeout of a scenario. Scheduling lag extends it.
 const LIMIT: Duration = Duration::from_secs(100);
 
-/// A scenario: it panics if the store does not do what it must.
+/// The body of a scenario. It panics if the store violates the clause.
 pub(crate) type Run = for<'a> fn(Case<'a>) -> BoxFuture<'a, ()>;
 
-/// One clause of a law, as a test.
+/// A test of one clause of a law.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub(crate) name: &'static str,
@@ -21,19 +21,19 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// The law and the clause: `takeover::without_takeover_it_is_superseded`.
+    /// Returns the law and the clause, such as `takeover::a_claim_without_takeover_is_superseded`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Runs it over `subject`, on the runtime of the caller. Time bounds are put off by `lag`.
+    /// Runs the scenario over `subject`, on the runtime of the caller. `lag` extends its time bounds.
     ///
     /// # Panics
     ///
-    /// If the store does not do what the clause says, or takes too long.
+    /// Panics if the store violates the clause or takes too long.
     pub async fn run(&self, subject: &dyn Subject, traits: Traits, lag: Lag) {
         let run = (self.run)(Case::new(subject, traits, lag));
-        // A paused clock passes a long wait at once.
+        // On a paused clock a scenario may wait for the longest ttl, which takes no real time.
         let limit = if traits.paused_clock { LIMIT + MAX_TTL } else { LIMIT };
         lag::timeout(limit, run).await.expect("the scenario takes too long");
     }

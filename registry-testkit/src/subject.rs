@@ -1,4 +1,4 @@
-//! A store under test, and what its operator can do to it.
+//! A store under test, and the operator's actions on it.
 
 use async_trait::async_trait;
 use registry_core::{
@@ -7,14 +7,14 @@ use registry_core::{
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a store states of itself. The kit holds it to exactly that.
+/// The properties that a store claims. The kit checks each of them.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
+#[allow(clippy::struct_excessive_bools)] // the properties are independent
 pub struct Traits {
-    /// The shortest ttl that is granted as asked, a whole number of milliseconds.
+    /// The shortest ttl that is granted exactly as requested, a whole number of milliseconds.
     pub ttl: Duration,
-    /// How long after its ttl a dead instance may be listed.
+    /// How long an expired instance may still be listed after its ttl.
     pub grace: Duration,
     /// Whether the tests of this store run on tokio's paused clock.
     pub paused_clock: bool,
@@ -22,27 +22,27 @@ pub struct Traits {
     pub lost_writes: LostWrites,
     /// Whether [`Subject::evict`] deletes all instances at one revision.
     pub evicts_at_one_revision: bool,
-    /// Whether it is a server: what it holds are bytes, and replies get lost on the way.
+    /// Whether the store is a server: it holds bytes, and replies can be lost on the network.
     pub remote: bool,
-    /// The reasons of deletions that a watch tells.
+    /// The reasons for a deletion that a watch reports.
     pub reasons: &'static [DeleteReason],
     /// Whether an owner can watch its own record.
     pub watches_records: bool,
-    /// How long a watch waits for a silent source at most. `None` for a store without a connection.
+    /// The silence timeout of a watch. `None` for a store without a connection.
     pub silence: Option<Duration>,
     /// The error of a cursor of [another store](Subject::foreign_cursor) of the same kind: `Invalid` if the
     /// store can tell, or `Diverged`. `None` if there is no such cursor to test with.
     pub foreign_cursor: Option<ErrorKind>,
-    /// How many changes of a service are kept, if so few that a test can write more.
+    /// The number of changes of a service that the store keeps. `None` if a test cannot write that many.
     pub history: Option<usize>,
-    /// Scenarios that the store does not pass yet, by name. They are shown as ignored.
+    /// The names of scenarios that the store does not pass yet. They are reported as ignored.
     pub pending: &'static [&'static str],
-    /// Random runs of the lockstep test.
+    /// The number of random runs of the lockstep test.
     pub lockstep_runs: u32,
 }
 
 impl Traits {
-    /// A store in memory on a paused clock.
+    /// The properties of a store in memory on a paused clock.
     pub fn memory() -> Self {
         Self {
             ttl: Duration::from_secs(10),
@@ -61,7 +61,8 @@ impl Traits {
         }
     }
 
-    /// A server on a real clock, with the shortest `ttl` it grants and its stated `grace`.
+    /// The properties of a server on a real clock, with its shortest [`ttl`](Self::ttl) and its
+    /// [`grace`](Self::grace).
     pub fn server(ttl: Duration, grace: Duration) -> Self {
         let silence = Some(silence_timeout(None));
         let remote =
@@ -69,7 +70,7 @@ impl Traits {
         Self { ttl, grace, silence, ..remote }
     }
 
-    /// Sets which reasons of a deletion a watch tells.
+    /// Sets the reasons for a deletion that a watch reports.
     #[must_use]
     pub fn with_reasons(mut self, reasons: &'static [DeleteReason]) -> Self {
         self.reasons = reasons;
@@ -83,7 +84,7 @@ impl Traits {
         self
     }
 
-    /// Sets how long a watch waits for a silent source at most.
+    /// Sets the silence timeout of a watch.
     #[must_use]
     pub fn with_silence(mut self, silence: Duration) -> Self {
         self.silence = Some(silence);
@@ -97,7 +98,7 @@ impl Traits {
         self
     }
 
-    /// Sets how many changes of a service are kept.
+    /// Sets the number of changes of a service that the store keeps.
     #[must_use]
     pub fn with_history(mut self, changes: usize) -> Self {
         self.history = Some(changes);
@@ -111,19 +112,20 @@ impl Traits {
         self
     }
 
-    /// The scheduling lag that a scenario tolerates. Scenarios renew every quarter or third of a ttl, which leaves more.
+    /// Returns the scheduling lag that a scenario tolerates: half a ttl. Scenarios renew at least every third of a ttl,
+    /// so a lease survives that lag.
     pub fn tolerated_lag(&self) -> Duration {
         self.ttl / 2
     }
 
-    /// Sets when lost and foreign records are noticed.
+    /// Sets when `keep_alive` notices a lost or foreign record.
     #[must_use]
     pub fn with_lost_writes(mut self, noticed: LostWrites) -> Self {
         self.lost_writes = noticed;
         self
     }
 
-    /// Sets whether an eviction is one revision.
+    /// Sets whether an eviction deletes all instances at one revision.
     #[must_use]
     pub fn with_eviction_at_one_revision(mut self, one: bool) -> Self {
         self.evicts_at_one_revision = one;
@@ -131,80 +133,80 @@ impl Traits {
     }
 }
 
-/// When an owner hears that what is stored is not what was last acknowledged to it.
+/// When an owner notices that the stored record differs from its last acknowledged write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LostWrites {
-    /// From the next `keep_alive`.
+    /// The next `keep_alive` notices.
     NoticedAtOnce,
-    /// From one `keep_alive` in every ttl.
+    /// One `keep_alive` in each ttl notices.
     NoticedOncePerTtl,
 }
 
-/// A store under test, used by nobody else, with the powers of its operator.
+/// A store under test that no other test uses, and the operator's actions on it.
 ///
-/// A power that fails to take effect panics: a run whose fault did not happen proves nothing.
+/// An action that has no effect must panic: a run without its fault proves nothing.
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// The registry to test. Every call gives a handle to the same one.
+    /// Returns a handle to the registry under test. Every call returns the same registry.
     fn registry(&self) -> Arc<dyn Registry>;
 
-    /// Makes the store forget the history of `service` up to now.
+    /// Compacts the history of `service` up to now.
     async fn compact(&self, service: &ServiceName);
 
-    /// Ends `lease` before its time.
+    /// Revokes `lease` before its ttl has elapsed.
     async fn revoke(&self, lease: &Lease);
 
-    /// Deletes all instances of `service`, behind their owners' backs.
+    /// Deletes all records of `service` without notifying their owners.
     async fn evict(&self, service: &ServiceName);
 
-    /// Loses replies of the server to the registry. A [remote](Traits::remote) store has it.
+    /// Returns a network that can lose replies of the server. Required for a [remote](Traits::remote) store.
     fn reply_loss(&self) -> Option<&dyn ReplyLoss> {
         None
     }
 
-    /// Has the source of all watches fall silent while its connection stays open, if the store has a
-    /// [silence timeout](Traits::silence). Unless overridden, all replies are [lost](ReplyLoss).
+    /// Makes the source of all watches silent while their connections stay open. Called only for a store with a
+    /// [silence timeout](Traits::silence). The default [loses](ReplyLoss) all replies.
     async fn fall_silent(&self) {
         self.reply_loss()
-            .expect("a store with a silence timeout has a way to be silent")
+            .expect("a store with a silence timeout needs `reply_loss` or its own `fall_silent`")
             .lose_replies();
     }
 
-    /// Returns a cursor of `service` that another store of this kind gave, with the same configuration.
+    /// Returns a cursor of `service` from another store of this kind with the same configuration.
     async fn foreign_cursor(&self, service: &ServiceName) -> Option<Cursor> {
         let _ = service;
         None
     }
 
-    /// Writes a record under `id` that cannot be decoded, over whatever is there and under no lease that a
-    /// registry was granted, if it is [remote](Traits::remote).
+    /// Writes a record that cannot be decoded under `id`, without a lease that a registry was granted. It
+    /// overwrites an existing record. Called only for a [remote](Traits::remote) store.
     async fn poison(&self, service: &ServiceName, id: &InstanceId);
 
-    /// Cuts all connections of the registry. New ones can be made at once.
+    /// Closes all connections of the registry. It can reconnect at once.
     async fn cut(&self);
 
-    /// Remembers all that is stored.
+    /// Takes a backup of the store.
     async fn backup(&self);
 
-    /// Puts the store back to its last [backup](Self::backup).
+    /// Restores the last [backup](Self::backup).
     async fn restore(&self);
 }
 
-/// A network between a registry and its server that loses replies: requests arrive, the server does
-/// what they ask, and the registry is not told. A TCP proxy does it by discarding what the server sends.
+/// A network between a registry and its server that loses replies: the server executes each request, but
+/// the registry never gets the reply. A TCP proxy can do so by discarding the bytes of the server.
 pub trait ReplyLoss: Send + Sync {
     /// Loses all replies from now on.
     fn lose_replies(&self);
 
-    /// Loses all replies from the first request on that contains `text`. The store sends the address
-    /// of an instance as text.
+    /// Loses all replies from the first request that contains `text`. A store sends the address of an
+    /// instance as plain text, so scenarios use an address.
     fn lose_replies_from(&self, text: &str);
 
-    /// Whether replies are being lost. After [`lose_replies_from`](Self::lose_replies_from): whether
-    /// that request was sent.
+    /// Returns whether replies are being lost. After [`lose_replies_from`](Self::lose_replies_from), returns
+    /// whether the request was sent.
     fn loses_replies(&self) -> bool;
 
-    /// Loses no more replies. Connections on which a reply was lost are closed; new ones work.
+    /// Stops losing replies. Connections that have lost a reply are closed; new connections work.
     fn heal(&self);
 }

@@ -1,4 +1,4 @@
-//! Bounds grow with what the machine takes from a test, and with nothing else.
+//! Scheduling lag extends the time bounds of a test, and nothing else does.
 #![allow(clippy::unwrap_used)]
 
 use registry_testkit::lag::{Lag, deadline, timeout, tolerating};
@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Loops beside a test, more than there are processors: no children of this process, whose lag is its own.
+/// Busy loops, more than there are processors. They are not children of this process, so their wait is not its lag.
 struct Busy(Vec<String>);
 
 impl Busy {
     fn start() -> Self {
-        // They end by themselves, should this process be killed.
+        // `timeout` ends them if this process is killed.
         let start = "timeout 30 sh -c 'while :; do :; done' >/dev/null 2>&1 & echo $!";
         let count = 2 * std::thread::available_parallelism().unwrap().get();
         let pid = |_| Command::new("sh").args(["-c", start]).output().unwrap().stdout;
@@ -33,22 +33,22 @@ impl Drop for Busy {
     }
 }
 
-/// One test at a time, since all threads of this process count.
+/// Runs one test at a time, since the waits of all threads of this process count.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Works for so long, without a pause.
-fn work(long: Duration) {
+/// Keeps the processor busy for `duration` of wall time.
+fn work(duration: Duration) {
     let start = Instant::now();
-    while start.elapsed() < long {
+    while start.elapsed() < duration {
         black_box(());
     }
 }
 
 #[test]
-fn own_work_is_no_lag() {
+fn own_work_is_not_lag() {
     let _alone = alone();
     let lag = Lag::start(SECOND);
     let cpu = cpu_time();
@@ -57,49 +57,49 @@ fn own_work_is_no_lag() {
     let worked = cpu_time().saturating_sub(cpu);
     assert!(
         lag.total() <= SECOND.saturating_sub(worked) + SECOND / 4,
-        "{:?} beside {worked:?}",
+        "a lag of {:?} with {worked:?} of work",
         lag.total()
     );
 }
 
-/// Works until this thread has had the processor for so long.
-fn work_alone(long: Duration) {
+/// Works until this thread has used `duration` of processor time.
+fn work_of(duration: Duration) {
     let start = cpu_time();
-    while cpu_time().saturating_sub(start) < long {
+    while cpu_time().saturating_sub(start) < duration {
         work(SECOND / 1000);
     }
 }
 
-/// The processor time that this thread has used.
+/// Returns the processor time that this thread has used.
 fn cpu_time() -> Duration {
     let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
 }
 
 #[test]
-fn time_that_others_have_the_processor_is_lag_and_puts_deadlines_off() {
+fn time_of_other_processes_is_lag_and_extends_deadlines() {
     let _alone = alone();
     let _busy = Busy::start();
     let lag = Lag::start(60 * SECOND);
     let deadline = lag.deadline(SECOND / 15);
-    work_alone(SECOND / 20);
+    work_of(SECOND / 20);
     assert!(lag.total() > SECOND / 50, "{:?}", lag.total());
     deadline.assert_met();
 }
 
 #[test]
-fn work_that_takes_twice_as_long_misses_its_deadline_beside_others_too() {
+fn work_that_takes_twice_as_long_misses_its_deadline_on_a_busy_machine() {
     let _alone = alone();
     let _busy = Busy::start();
     let lag = Lag::start(60 * SECOND);
     let deadline = lag.deadline(SECOND / 15);
-    work_alone(SECOND * 2 / 15);
+    work_of(SECOND * 2 / 15);
     let met = catch_unwind(AssertUnwindSafe(|| deadline.assert_met()));
     assert!(met.is_err(), "with a lag of {:?}", lag.total());
 }
 
 #[test]
-fn a_wait_ends_at_its_bound() {
+fn timeout_ends_at_its_limit() {
     let _alone = alone();
     tolerating(SECOND, async |lag| {
         let (start, deadline) = (Instant::now(), lag.deadline(SECOND / 2));
@@ -110,9 +110,9 @@ fn a_wait_ends_at_its_bound() {
     });
 }
 
-/// A bound on what must happen some time was a plain time, so that a busy machine failed tests in which nothing hung.
+/// Prevents a bug: the bounds that detect hangs ignored the lag, so a busy machine failed tests in which nothing hung.
 #[test]
-fn a_hang_is_found_and_what_is_slow_for_lack_of_a_processor_is_none() {
+fn hang_is_detected_and_a_wait_for_a_processor_is_not_a_hang() {
     let _alone = alone();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let hangs = timeout(SECOND / 5, pending::<()>());
@@ -120,7 +120,7 @@ fn a_hang_is_found_and_what_is_slow_for_lack_of_a_processor_is_none() {
 
     let _busy = Busy::start();
     let (limit, hang) = (SECOND / 10, deadline(SECOND / 10));
-    let thread = std::thread::spawn(|| work_alone(SECOND / 20));
+    let thread = std::thread::spawn(|| work_of(SECOND / 20));
     let worked = async {
         while !thread.is_finished() {
             sleep(SECOND / 1000).await;
@@ -132,7 +132,7 @@ fn a_hang_is_found_and_what_is_slow_for_lack_of_a_processor_is_none() {
 
     let (sender, messages) = mpsc::channel();
     let thread = std::thread::spawn(move || {
-        work_alone(SECOND / 20);
+        work_of(SECOND / 20);
         sender.send(()).unwrap();
         sender
     });

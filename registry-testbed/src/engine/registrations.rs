@@ -26,7 +26,9 @@ pub(super) async fn a_restart_of_a_publisher_under_its_old_id_takes_over(mut fix
     fixture.finish().await;
 }
 
-pub(super) async fn two_holders_of_one_id_do_not_fight(mut fixture: Fixture) {
+pub(super) async fn a_superseded_claim_that_retries_does_not_displace_the_holder(
+    mut fixture: Fixture,
+) {
     fixture.register("node-1").await;
     fixture.observe(AllowedLoss::None);
     fixture.observe_directly(AllowedLoss::None);

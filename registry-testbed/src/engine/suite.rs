@@ -34,7 +34,7 @@ macro_rules! scenarios {
 scenarios! {
     registrations {
         a_restart_of_a_publisher_under_its_old_id_takes_over,
-        two_holders_of_one_id_do_not_fight,
+        a_superseded_claim_that_retries_does_not_displace_the_holder,
         an_incarnation_whose_replies_are_late_displaces_no_newer_one [Delay],
         a_crashed_publisher_disappears_by_its_ttl,
         leases_survive_outages_that_are_short_for_the_renewal_interval [Outage],

@@ -1,14 +1,15 @@
-//! Measures the lag, in two ways of which the larger counts.
+//! Measures the lag in two ways. The larger result counts.
 //!
-//! Linux says of each thread how long it waited for a processor. Where it does not, and for a machine
-//! that stands still as a whole, there is how much later than asked a thread wakes.
+//! * Linux reports for each thread how long it has waited for a processor.
+//! * The sampler thread measures how late it wakes up. This covers other systems, and a machine that is suspended
+//!   as a whole.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// What threads have waited for a processor, and by how much the sampler was late.
+/// The time that threads have waited for a processor, and by how much the sampler was late, in total.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measured {
     waited: Duration,
@@ -16,25 +17,25 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// The lag since then.
+    /// Returns the lag since `before`.
     pub(super) fn since(self, before: Self) -> Duration {
         let waited = self.waited.saturating_sub(before.waited);
         waited.max(self.overslept.saturating_sub(before.overslept))
     }
 }
 
-/// Measures as long as it is sampled.
+/// The sum of all samples.
 #[derive(Debug)]
 pub(super) struct Meter {
-    /// How long each thread had waited when it was last seen, in nanoseconds.
+    /// The wait of each thread at the last sample, in nanoseconds.
     seen: HashMap<u32, u64>,
     measured: Measured,
-    /// The thread that takes samples, whose own waits delay nobody.
+    /// The thread that takes samples. It is excluded, since its own wait does not delay a test.
     sampler: Option<u32>,
 }
 
 impl Meter {
-    /// Measures from now on.
+    /// Starts to measure.
     pub(super) fn start() -> Self {
         let mut seen = HashMap::new();
         waits_of("self", &mut |thread, waited| {
@@ -43,13 +44,13 @@ impl Meter {
         Self { seen, measured: Measured::default(), sampler: None }
     }
 
-    /// Leaves out the calling thread from now on.
-    pub(super) fn leave_out_this_thread(&mut self) {
+    /// Excludes the calling thread from now on.
+    pub(super) fn exclude_this_thread(&mut self) {
         let link = fs::read_link("/proc/thread-self").ok();
         self.sampler = link.and_then(|path| path.file_name()?.to_str()?.parse().ok());
     }
 
-    /// Adds what threads have waited since the last sample, and how `late` the sampler is.
+    /// Adds the time that threads have waited since the last sample, and how `late` the sampler is.
     pub(super) fn sample(&mut self, late: Duration) {
         self.measured.overslept += late;
         waits_of("self", &mut |thread, waited| {
@@ -60,26 +61,26 @@ impl Meter {
         });
     }
 
-    /// All that was measured up to the last sample.
+    /// Returns the total up to the last sample.
     pub(super) fn measured(&self) -> Measured {
         self.measured
     }
 }
 
-/// Tells of each thread of a process and of its descendants how long it has waited for a processor.
-/// Threads that end meanwhile are passed over.
-fn waits_of(process: &str, tell: &mut impl FnMut(u32, u64)) {
+/// Calls `report` with each thread of a process and its descendants, and the nanoseconds that it has waited for a
+/// processor. Threads that end in the meantime are skipped.
+fn waits_of(process: &str, report: &mut impl FnMut(u32, u64)) {
     let Ok(threads) = fs::read_dir(Path::new("/proc").join(process).join("task")) else { return };
     for thread in threads.flatten() {
         let id = thread.file_name().to_str().and_then(|id| id.parse().ok());
         let statistics = fs::read_to_string(thread.path().join("schedstat"));
         let waited = statistics.ok().and_then(|text| text.split(' ').nth(1)?.parse().ok());
         if let Some((id, waited)) = id.zip(waited) {
-            tell(id, waited);
+            report(id, waited);
         }
         let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace() {
-            waits_of(child, tell);
+            waits_of(child, report);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Each checker notices what it is there for, and none objects to a good history.
+//! Each checker detects a violation of its law, and none rejects a valid history.
 
 use super::*;
 use registry_core::{Deleted, Instance, LeaseId, Origin};
@@ -34,7 +34,8 @@ fn snapshot<const N: usize>(revision: u64, instances: [Instance; N]) -> Snapshot
     Snapshot::new(at(revision), instances.map(Record::new))
 }
 
-/// 1 and 2 are put, both are deleted at once, and 3 is put; a reader sees it all from 0, with progress.
+/// 1 and 2 are put, both are deleted at one revision, and 3 is put. A reader reads all of it from revision 0, with
+/// progress.
 fn good() -> History {
     let canonical = vec![put(1, "1"), put(3, "2"), delete(4, &["1", "2"]), put(7, "3")];
     let mut batches = canonical.clone();
@@ -62,12 +63,12 @@ fn caught(law: &str, check: fn(&History) -> Verdict, spoil: impl FnOnce(&mut His
 }
 
 #[test]
-fn a_good_history_keeps_every_law() {
+fn valid_history_passes_every_check() {
     assert_eq!(check(&good()), Ok(()));
 }
 
 #[test]
-fn every_law_is_seen_to_be_broken() {
+fn every_check_detects_a_violation_of_its_law() {
     caught("ordered", ordered, |h| h.readers[0].batches.swap(0, 1));
     caught("unique", unique, |h| {
         let again = h.readers[0].batches[0].clone();

@@ -1,38 +1,38 @@
-//! The operations that a store and the model run.
+//! The operations of a lockstep run.
 
 use proptest::prelude::*;
 
-/// One operation on a store, drawn at random. Names are few, so that operations collide.
+/// A random operation on a store. There are few names, so that operations collide.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Op {
     /// Registers an instance under one of a few leases of its service.
     #[allow(missing_docs)]
     Register { service: u8, id: u8, version: u8, lease: u8, takeover: bool, other_ttl: bool },
-    /// Reads who holds an id.
+    /// Reads the holder of an id.
     #[allow(missing_docs)]
     Holder { service: u8, id: u8 },
     /// Renews a lease that was once granted.
     KeepAlive(u8),
-    /// Withdraws one.
+    /// Withdraws a lease that was once granted.
     Deregister(u8),
-    /// Ends one as an operator.
+    /// Revokes a lease as an operator.
     Revoke(u8),
     /// Loads a service.
     Load(u8),
-    /// Makes the store forget the history of a service.
+    /// Compacts the history of a service.
     Compact(u8),
-    /// Opens a watch of a service from here on, and leaves it open.
+    /// Opens a watch of a service at its current state, and leaves it open.
     Watch(u8),
-    /// Reads all that an open watch has to say.
+    /// Reads all outstanding batches of an open watch.
     Drain(u8),
     /// Watches again from an earlier load.
     Replay(u8),
-    /// Cuts all connections.
+    /// Closes all connections.
     Cut,
 }
 
-/// Any operation.
+/// Generates operations.
 pub fn op() -> impl Strategy<Value = Op> {
     let register = (0..2u8, 0..3u8, 0..3u8, 0..3u8, any::<bool>(), proptest::bool::weighted(0.1));
     prop_oneof![

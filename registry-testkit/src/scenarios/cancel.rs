@@ -1,4 +1,4 @@
-//! What is dropped breaks nothing, and what is not read blocks nobody.
+//! Dropped calls break nothing, and unread watches block no other.
 
 use crate::case::{Case, end, id, instance, long, next, only, service, until, version};
 use futures_util::{FutureExt, StreamExt};
@@ -8,7 +8,7 @@ pub(super) async fn a_dropped_registration_leaves_at_most_one_record(case: Case<
     let user = service("user.rpc");
     let claim = long();
     for n in 0..20 {
-        // Polled once, so that the request may be on its way, and dropped.
+        // Polled once, so that the request may be in flight, and then dropped.
         let _ = case
             .registry
             .register(&version(&user, "1", n), &claim, &CallOptions::DEFAULT)
@@ -20,14 +20,14 @@ pub(super) async fn a_dropped_registration_leaves_at_most_one_record(case: Case<
     for batch in until(&mut watch, &id("2")).await {
         view.apply(&batch).unwrap();
     }
-    // A dropped request may arrive late; all of them are one registration, under one lease.
+    // A dropped request may arrive late, but all requests belong to one registration under one lease.
     let now = case.load(&user).await;
     assert_eq!(now.instances().len(), 2);
     assert!(view.records().find(last.instance().id().as_str()).is_some());
     case.deregister(&last).await;
 }
 
-pub(super) async fn a_dropped_watch_disturbs_no_other(case: Case<'_>) {
+pub(super) async fn a_dropped_watch_does_not_disturb_others(case: Case<'_>) {
     let user = service("user.rpc");
     let snapshot = case.load(&user).await;
     let mut kept = case.watch(&user, &snapshot).await;
@@ -47,7 +47,7 @@ pub(super) async fn a_dropped_watch_disturbs_no_other(case: Case<'_>) {
     assert!(case.load(&user).await.instances().len() >= 20);
 }
 
-pub(super) async fn a_watch_nobody_reads_lags_and_blocks_no_other(case: Case<'_>) {
+pub(super) async fn an_unread_watch_lags_without_blocking_others(case: Case<'_>) {
     let user = service("user.rpc");
     let (snapshot, mut unread) = case.follow(&user).await;
     let mut read = case.watch(&user, &snapshot).await;
@@ -58,10 +58,10 @@ pub(super) async fn a_watch_nobody_reads_lags_and_blocks_no_other(case: Case<'_>
         case.claim(&version(&user, "1", n), &claim).await.unwrap();
         let change = only(next(&mut read).await);
         let Change::Put(record) = &change else { panic!("{change:?}") };
-        assert_eq!(record.instance(), &version(&user, "1", n), "the reader is not held up");
+        assert_eq!(record.instance(), &version(&user, "1", n));
         last.push(change);
     }
-    // What it holds it gives, then it says that it lagged, and it resumes without a gap.
+    // The unread watch delivers its buffer, ends with a lag, and can be resumed without a gap.
     let mut seen = Vec::new();
     let error = loop {
         match crate::case::next_item(&mut unread).await {
@@ -79,7 +79,7 @@ pub(super) async fn a_watch_nobody_reads_lags_and_blocks_no_other(case: Case<'_>
     while seen.len() < writes {
         seen.push(only(next(&mut rest).await));
     }
-    assert!(seen == last, "nothing is lost over the lag");
+    assert!(seen == last, "the resumed watch has a gap");
     case.subject.cut().await;
     assert_eq!(end(&mut read).await.kind(), ErrorKind::Unavailable);
 }

@@ -1,4 +1,4 @@
-//! Unrenewed it is gone: once, not too soon, and not too late.
+//! An instance without renewals is deleted once, neither before its ttl nor later than the grace.
 
 use crate::case::{
     Case, deleted, deletion, id, instance, long, next, pass, put, service, timed, until, version,
@@ -9,11 +9,11 @@ use registry_core::{CallOptions, Change, Claim, ErrorKind, Instance, Lease, MAX_
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-pub(super) async fn an_unrenewed_instance_is_gone_with_one_delete_on_time(case: Case<'_>) {
+pub(super) async fn an_instance_without_renewals_is_deleted_once_at_its_ttl(case: Case<'_>) {
     let user = service("user.rpc");
     let (_, mut watch) = case.follow(&user).await;
     let claim = Claim::new(case.traits.ttl).unwrap();
-    // The ttl runs from somewhere within the call, so the bounds are taken on either side of it.
+    // The ttl starts at some moment within the call: the upper bound counts from its end, the lower from its start.
     let (calling, lease) = timed(case.claim(&instance(&user, "1"), &claim)).await;
     let lease = lease.unwrap();
     let deadline = case.lag.deadline(lease.ttl() + case.traits.grace);
@@ -24,13 +24,13 @@ pub(super) async fn an_unrenewed_instance_is_gone_with_one_delete_on_time(case: 
     .await;
     deadline.assert_met();
     assert_eq!(delete.id(), lease.instance().id());
-    assert!(calling + waited >= lease.ttl(), "gone after {:?}", calling + waited);
+    assert!(calling + waited >= lease.ttl(), "deleted after {:?}", calling + waited);
     assert!(case.load(&user).await.records().is_empty());
     case.register(&instance(&user, "2")).await;
-    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "one delete only");
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "more than one delete");
 }
 
-pub(super) async fn an_instance_nobody_watches_expires_as_well(case: Case<'_>) {
+pub(super) async fn an_instance_expires_without_a_watcher(case: Case<'_>) {
     let user = service("user.rpc");
     let before = case.load(&user).await;
     let claim = Claim::new(case.traits.ttl).unwrap();
@@ -42,7 +42,7 @@ pub(super) async fn an_instance_nobody_watches_expires_as_well(case: Case<'_>) {
             pass(Duration::from_millis(1)).await;
         }
     };
-    deadline.timeout(gone).await.expect("it is gone by its ttl");
+    deadline.timeout(gone).await.expect("the instance is still listed after its ttl and the grace");
     let listed = within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(listed, BTreeSet::new());
     let mut watch = case.watch(&user, &before).await;
@@ -50,7 +50,7 @@ pub(super) async fn an_instance_nobody_watches_expires_as_well(case: Case<'_>) {
     deleted(next(&mut watch).await);
 }
 
-pub(super) async fn an_expired_lease_is_lost_and_resurrects_nothing(case: Case<'_>) {
+pub(super) async fn an_expired_lease_is_lost_and_cannot_be_renewed(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
@@ -75,7 +75,7 @@ pub(super) async fn a_revoked_lease_is_lost_and_its_instance_deleted(case: Case<
     assert_eq!(case.ids(&user).await, ["2"]);
 }
 
-pub(super) async fn many_leases_that_end_together_end_once_each(case: Case<'_>) {
+pub(super) async fn leases_that_expire_together_are_each_deleted_once(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = || Claim::new(case.traits.ttl).unwrap();
     let (_, mut watch) = case.follow(&user).await;
@@ -98,7 +98,7 @@ pub(super) async fn many_leases_that_end_together_end_once_each(case: Case<'_>) 
     assert!(case.load(&user).await.records().is_empty());
 }
 
-pub(super) async fn a_renewal_grants_one_whole_ttl_and_says_how_long_that_is(case: Case<'_>) {
+pub(super) async fn a_renewal_grants_and_returns_one_whole_ttl(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
@@ -109,7 +109,7 @@ pub(super) async fn a_renewal_grants_one_whole_ttl_and_says_how_long_that_is(cas
     let deadline = case.lag.deadline(lease.ttl() + case.traits.grace);
     let (waited, _) = timed(next(&mut watch)).await;
     deadline.assert_met();
-    assert!(renewing + waited >= lease.ttl(), "gone after {:?}", renewing + waited);
+    assert!(renewing + waited >= lease.ttl(), "deleted after {:?}", renewing + waited);
 }
 
 pub(super) async fn an_update_restarts_the_ttl(case: Case<'_>) {
@@ -122,23 +122,23 @@ pub(super) async fn an_update_restarts_the_ttl(case: Case<'_>) {
     updated.unwrap();
     put(next(&mut watch).await);
     let (waited, _) = timed(next(&mut watch)).await;
-    assert!(updating + waited >= lease.ttl(), "gone after {:?}", updating + waited);
+    assert!(updating + waited >= lease.ttl(), "deleted after {:?}", updating + waited);
 }
 
-pub(super) async fn a_dead_lease_is_lost_though_nobody_looked(case: Case<'_>) {
+pub(super) async fn an_expired_lease_is_lost_without_a_read_in_between(case: Case<'_>) {
     let user = service("user.rpc");
     let before = case.load(&user).await;
     let claim = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
     pass(case.traits.ttl + case.traits.grace).await;
     assert_eq!(case.keep_alive(&lease).await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    // A watch that opens after the deadline tells of the expiry.
+    // A watch that is opened after the expiry reports it.
     let mut watch = case.watch(&user, &before).await;
     put(next(&mut watch).await);
     deleted(next(&mut watch).await);
 }
 
-pub(super) async fn a_dead_holder_supersedes_nobody_though_nobody_looked(case: Case<'_>) {
+pub(super) async fn an_expired_holder_does_not_supersede_a_claim(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     case.claim(&version(&user, "1", 1), &claim).await.unwrap();
@@ -147,9 +147,7 @@ pub(super) async fn a_dead_holder_supersedes_nobody_though_nobody_looked(case: C
     case.keep_alive(&lease).await.unwrap();
 }
 
-pub(super) async fn a_dead_instance_is_not_listed_as_a_service_though_nobody_looked(
-    case: Case<'_>,
-) {
+pub(super) async fn an_expired_instance_does_not_list_its_service(case: Case<'_>) {
     let claim = Claim::new(case.traits.ttl).unwrap();
     case.claim(&instance(&service("user.rpc"), "1"), &claim).await.unwrap();
     pass(case.traits.ttl + case.traits.grace).await;
@@ -157,7 +155,7 @@ pub(super) async fn a_dead_instance_is_not_listed_as_a_service_though_nobody_loo
     assert_eq!(listed, BTreeSet::new());
 }
 
-pub(super) async fn a_claim_that_is_repeated_after_its_death_registers_anew(case: Case<'_>) {
+pub(super) async fn a_claim_repeated_after_its_expiry_registers_again(case: Case<'_>) {
     let user = service("user.rpc");
     let before = case.load(&user).await;
     let claim = Claim::new(case.traits.ttl).unwrap();
@@ -171,7 +169,7 @@ pub(super) async fn a_claim_that_is_repeated_after_its_death_registers_anew(case
     put(next(&mut watch).await);
 }
 
-pub(super) async fn a_dead_holder_is_deleted_before_its_successor_is_put(case: Case<'_>) {
+pub(super) async fn an_expired_holder_is_deleted_before_its_successor_is_put(case: Case<'_>) {
     let user = service("user.rpc");
     let before = case.load(&user).await;
     let claim = Claim::new(case.traits.ttl).unwrap();
@@ -184,7 +182,7 @@ pub(super) async fn a_dead_holder_is_deleted_before_its_successor_is_put(case: C
     assert_eq!(put(next(&mut watch).await), version(&user, "1", 2));
 }
 
-pub(super) async fn a_watch_that_opens_after_the_deadline_tells_of_the_expiry(case: Case<'_>) {
+pub(super) async fn a_watch_opened_after_the_expiry_reports_it(case: Case<'_>) {
     let user = service("user.rpc");
     let before = case.load(&user).await;
     let claim = Claim::new(case.traits.ttl).unwrap();
@@ -195,7 +193,7 @@ pub(super) async fn a_watch_that_opens_after_the_deadline_tells_of_the_expiry(ca
     deleted(next(&mut watch).await);
 }
 
-pub(super) async fn an_expiry_deletes_no_claim_that_came_meanwhile(case: Case<'_>) {
+pub(super) async fn an_expiry_does_not_delete_a_concurrent_claim(case: Case<'_>) {
     const MANY: usize = 20;
     let user = service("user.rpc");
     let ids: Vec<_> = (0..MANY).map(|n| n.to_string()).collect();
@@ -204,7 +202,7 @@ pub(super) async fn an_expiry_deletes_no_claim_that_came_meanwhile(case: Case<'_
         case.claim(&version(&user, id, 1), &claim).await.unwrap();
     }
     let (mut view, mut watch) = case.follow(&user).await;
-    // Each successor tries all the time, so that some claims come at the moment of the expiry.
+    // Each successor retries in a loop, so that some claims arrive at the moment of the expiry.
     let succeed = async {
         let leases =
             join_all(ids.iter().map(|id| claim_when_vacant(&case, version(&user, id, 2)))).await;
@@ -231,7 +229,7 @@ pub(super) async fn a_ttl_is_granted_to_the_millisecond_or_longer(case: Case<'_>
         let (calling, lease) = timed(case.claim(&instance(&user, "1"), &claim)).await;
         let lease = lease.unwrap();
         assert!(lease.ttl() >= ttl, "{lease:?}");
-        // It dies neither before the ttl that was asked for, nor after the one that was granted.
+        // The lease expires neither before the requested ttl nor after the granted one.
         let deadline = case.lag.deadline(lease.ttl() + case.traits.grace);
         let (waited, batch) = timed(async {
             put(next(&mut watch).await);
@@ -240,7 +238,7 @@ pub(super) async fn a_ttl_is_granted_to_the_millisecond_or_longer(case: Case<'_>
         .await;
         deadline.assert_met();
         assert_eq!(&deleted(batch), lease.instance().id());
-        assert!(calling + waited >= ttl, "gone after {:?}", calling + waited);
+        assert!(calling + waited >= ttl, "deleted after {:?}", calling + waited);
     }
 }
 
@@ -251,7 +249,7 @@ pub(super) async fn the_longest_ttl_is_granted(case: Case<'_>) {
     assert!(lease.ttl() >= MAX_TTL, "{lease:?}");
     let record = case.load(&user).await.records()[0].clone();
     assert!(record.ttl().is_none_or(|ttl| ttl >= MAX_TTL), "{record:?}");
-    // What was granted is waited for, where a clock does it in no time: by the claim, then by a renewal.
+    // On a paused clock, wait for half of the ttl: first that of the claim, then that of a renewal.
     for _ in 0..2 {
         if case.traits.paused_clock {
             pass(MAX_TTL / 2).await;
@@ -261,7 +259,7 @@ pub(super) async fn the_longest_ttl_is_granted(case: Case<'_>) {
     }
 }
 
-/// Claims an id all the time, until its holder is gone.
+/// Claims an id in a loop until its holder has expired.
 async fn claim_when_vacant(case: &Case<'_>, instance: Instance) -> Lease {
     let claim = long();
     within(async {

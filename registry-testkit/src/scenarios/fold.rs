@@ -1,4 +1,4 @@
-//! A snapshot, and the batches after it, are the later load.
+//! A snapshot with the batches after it equals a later load.
 
 use crate::case::{Case, deleted, instance, next, put, service, until, version};
 use registry_core::{CallOptions, Claim, InstanceStatus, Port};
@@ -33,7 +33,7 @@ pub(super) async fn an_unknown_service_loads_empty_and_can_be_watched(case: Case
     assert_eq!(put(next(&mut watch).await), first);
 }
 
-pub(super) async fn a_snapshot_and_the_batches_after_it_are_the_later_load(case: Case<'_>) {
+pub(super) async fn a_snapshot_with_the_batches_after_it_equals_a_later_load(case: Case<'_>) {
     let user = service("user.rpc");
     let stays = case.register(&instance(&user, "stays")).await;
     let goes = case.register(&instance(&user, "goes")).await;
@@ -65,7 +65,7 @@ pub(super) async fn a_change_between_load_and_watch_is_not_missed(case: Case<'_>
     assert_eq!(deleted(next(&mut watch).await), between.id().clone());
 }
 
-pub(super) async fn a_record_names_its_lease_its_ttl_and_its_revision(case: Case<'_>) {
+pub(super) async fn a_record_carries_its_lease_ttl_and_revision(case: Case<'_>) {
     let user = service("user.rpc");
     let (mut view, mut watch) = case.follow(&user).await;
     let claim = Claim::new(case.traits.ttl * 3).unwrap();
@@ -75,7 +75,7 @@ pub(super) async fn a_record_names_its_lease_its_ttl_and_its_revision(case: Case
         let batch = next(&mut watch).await;
         view.apply(&batch).unwrap();
         let loaded = case.load(&user).await;
-        assert_eq!(view.records(), loaded.records(), "a watch and a load give equal records");
+        assert_eq!(view.records(), loaded.records(), "the records of a watch and a load differ");
         let record = &loaded.records()[0];
         assert_eq!(record.instance(), lease.instance());
         assert!(record.lease().is_none_or(|id| id == lease.id()), "{record:?}");
@@ -86,7 +86,7 @@ pub(super) async fn a_record_names_its_lease_its_ttl_and_its_revision(case: Case
     }
 }
 
-pub(super) async fn a_load_of_more_than_a_page_is_whole(case: Case<'_>) {
+pub(super) async fn a_load_of_more_than_one_page_is_complete(case: Case<'_>) {
     const MANY: usize = 2_100; // stores read pages of up to 1,000
     let user = service("user.rpc");
     let (mut view, mut watch) = case.follow(&user).await;

@@ -1,4 +1,4 @@
-//! Many writers and readers at once, and what they saw held against the laws.
+//! Concurrent writers and readers, whose recorded history is checked against the laws.
 
 use crate::case::{Case, id, instance, next_item, service, within};
 use crate::contender::Contender;
@@ -16,7 +16,7 @@ const OPERATIONS: usize = 80;
 
 pub(super) async fn concurrent_writers_and_readers_keep_every_law(case: Case<'_>) {
     let seed = fastrand::u64(..);
-    println!("seed {seed}"); // of the schedule; the store's own timing is not in our hands
+    println!("seed {seed}"); // repeats the operations, but not the timing of the store
     let name = service("user.rpc");
     let (start, canonical) = case.follow(&name).await;
     let failures = AtomicUsize::new(0);
@@ -33,11 +33,11 @@ pub(super) async fn concurrent_writers_and_readers_keep_every_law(case: Case<'_>
         tokio::join!(to_the_end(canonical), writing, reading, loading);
 
     let history = History { canonical, readers, acknowledged, loads, end: Some(end) };
-    assert_eq!(failures.into_inner(), 0, "nothing is cut here");
+    assert_eq!(failures.into_inner(), 0, "calls failed without a disconnect");
     let changes: usize = history.canonical.iter().map(|batch| batch.changes.len()).sum();
     assert!(
         changes > OPERATIONS && history.acknowledged.len() > OPERATIONS / 2,
-        "too little happened: {changes}"
+        "too few writes succeeded: {changes} changes"
     );
     check(&history).unwrap();
 }

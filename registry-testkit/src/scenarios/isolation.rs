@@ -1,9 +1,9 @@
-//! A service sees its own.
+//! A service sees only its own instances.
 
 use crate::case::{Case, id, instance, next, put, service, until};
 use registry_core::{CallOptions, Instance};
 
-pub(super) async fn names_that_share_a_prefix_see_their_own_only(case: Case<'_>) {
+pub(super) async fn services_that_share_a_prefix_see_only_their_own_instances(case: Case<'_>) {
     let names = ["user", "user2", "user/a", "user/a/b", "use", "user.", "User"].map(service);
     let mut watches = Vec::new();
     for name in &names {
@@ -28,11 +28,11 @@ pub(super) async fn names_that_share_a_prefix_see_their_own_only(case: Case<'_>)
     }
 }
 
-pub(super) async fn odd_names_are_stored_and_found(case: Case<'_>) {
+pub(super) async fn names_with_special_characters_are_stored_and_listed(case: Case<'_>) {
     let long = "n".repeat(255);
     let odd =
         ["%", "%2F", "a%2Fb", "a b", "\u{e9}\u{1F980}", "a:b", "{a}", "a*?[x]", "\\", "'\"", &long];
-    let ids = [&odd[..], &["..", "~meta"]].concat(); // what no service may be named
+    let ids = [&odd[..], &["..", "~meta"]].concat(); // the last two are invalid as service names
     for name in odd {
         let name = service(name);
         let (_, mut watch) = case.follow(&name).await;
@@ -49,8 +49,8 @@ pub(super) async fn odd_names_are_stored_and_found(case: Case<'_>) {
     assert_eq!(listed, odd.map(service).into());
 }
 
-/// More names than a store has places to put them, so that some share one.
-pub(super) async fn services_that_lie_together_do_not_mix(case: Case<'_>) {
+/// There are more services than a store has shards, so that some share one.
+pub(super) async fn services_that_share_a_shard_do_not_mix(case: Case<'_>) {
     let names: Vec<_> = (0..40).map(|n| service(&format!("service-{n}"))).collect();
     for name in &names {
         case.register(&instance(name, name.as_str())).await;

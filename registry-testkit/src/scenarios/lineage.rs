@@ -1,9 +1,9 @@
-//! Which history an answer belongs to.
+//! The lineage tells which history an answer belongs to.
 
 use crate::case::{Case, instance, retry, service, within};
 use registry_core::{CallOptions, Lineage};
 
-pub(super) async fn the_lineage_stays_while_nothing_happens(case: Case<'_>) {
+pub(super) async fn the_lineage_is_stable_without_a_rollback(case: Case<'_>) {
     let user = service("user.rpc");
     let (snapshot, watch) = case.follow(&user).await;
     let lease = case.register(&instance(&user, "1")).await;
@@ -15,7 +15,7 @@ pub(super) async fn the_lineage_stays_while_nothing_happens(case: Case<'_>) {
     assert_eq!(resumed.await.unwrap().lineage(), snapshot.lineage());
 }
 
-pub(super) async fn a_rollback_begins_another_lineage(case: Case<'_>) {
+pub(super) async fn a_rollback_starts_another_lineage(case: Case<'_>) {
     let user = service("user.rpc");
     case.register(&instance(&user, "kept")).await;
     let before = case.load(&user).await;
@@ -27,7 +27,7 @@ pub(super) async fn a_rollback_begins_another_lineage(case: Case<'_>) {
     case.subject.restore().await;
     let after = retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
     assert_ne!(after.lineage(), before.lineage());
-    // A watch has the lineage of its opening, also after a cursor that is older.
+    // A watch has the lineage at its opening, even if its cursor is older.
     for cursor in [before.cursor(), after.cursor()] {
         let watch = within(case.registry.watch(&user, cursor, &CallOptions::DEFAULT)).await;
         assert_eq!(watch.unwrap().lineage(), after.lineage());

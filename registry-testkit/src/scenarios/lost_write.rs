@@ -1,4 +1,4 @@
-//! What was acknowledged and is gone is noticed by its owner.
+//! An owner notices that its acknowledged write was lost.
 
 use crate::case::{Case, deleted, instance, long, next, put, retry, service, version};
 use registry_core::{CallOptions, Claim, ErrorKind};
@@ -32,9 +32,7 @@ pub(super) async fn an_update_lost_in_a_rollback_is_noticed(case: Case<'_>) {
     case.keep_alive(&repaired).await.unwrap();
 }
 
-pub(super) async fn a_record_deleted_behind_the_owners_back_is_noticed_and_repaired(
-    case: Case<'_>,
-) {
+pub(super) async fn an_evicted_record_is_noticed_and_registered_again(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
@@ -48,7 +46,7 @@ pub(super) async fn a_record_deleted_behind_the_owners_back_is_noticed_and_repai
     assert_eq!(case.ids(&user).await, ["1"]);
 }
 
-pub(super) async fn a_lease_whose_revision_was_used_again_after_a_rollback_is_lost(case: Case<'_>) {
+pub(super) async fn a_lease_is_lost_if_its_revision_is_reused_after_a_rollback(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl * 3).unwrap();
     case.claim(&version(&user, "1", 1), &claim).await.unwrap();
@@ -56,7 +54,7 @@ pub(super) async fn a_lease_whose_revision_was_used_again_after_a_rollback_is_lo
     let undone = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
     case.subject.restore().await;
     retry(|| case.registry.services(&CallOptions::DEFAULT)).await;
-    // Another update gets the revision, or a later one, of the one that was undone.
+    // Other updates reach the revision of the update that was rolled back, or a later one.
     let mut updated = case.claim(&version(&user, "1", 3), &claim).await.unwrap();
     for n in 4..20 {
         if updated.revision() >= undone.revision() {
@@ -68,7 +66,7 @@ pub(super) async fn a_lease_whose_revision_was_used_again_after_a_rollback_is_lo
     case.keep_alive(&updated).await.unwrap();
 }
 
-pub(super) async fn the_lease_of_before_an_update_is_lost(case: Case<'_>) {
+pub(super) async fn the_lease_from_before_an_update_is_lost(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     let old = case.claim(&version(&user, "1", 1), &claim).await.unwrap();
@@ -77,7 +75,7 @@ pub(super) async fn the_lease_of_before_an_update_is_lost(case: Case<'_>) {
     case.keep_alive(&updated).await.unwrap();
 }
 
-pub(super) async fn the_lease_of_before_an_eviction_is_lost_though_its_claim_was_made_again(
+pub(super) async fn the_lease_from_before_an_eviction_is_lost_after_its_claim_is_repeated(
     case: Case<'_>,
 ) {
     let user = service("user.rpc");

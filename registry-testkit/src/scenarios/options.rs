@@ -1,4 +1,4 @@
-//! What a caller may ask of a single call.
+//! Options of a single call.
 
 use crate::case::{
     Case, deletion, id, instance, long, next, park, pass, put, service, until, version, within,
@@ -30,7 +30,7 @@ pub(super) async fn no_call_outlasts_the_timeout_of_its_caller(case: Case<'_>) {
     .await;
 }
 
-pub(super) async fn an_impatient_caller_disturbs_no_other(case: Case<'_>) {
+pub(super) async fn a_short_timeout_does_not_disturb_other_calls(case: Case<'_>) {
     let (lease, claim, cursor) = registered(&case).await;
     let user = lease.instance().service().clone();
     let kept = case.register(&instance(&user, "kept")).await;
@@ -40,12 +40,12 @@ pub(super) async fn an_impatient_caller_disturbs_no_other(case: Case<'_>) {
     for n in 2..5 {
         let update = version(&user, "1", n);
         for (name, call) in every_call(&case, &lease, &update, &claim, &cursor, &options) {
-            // A store that answers at once is right, too.
+            // A store may answer before the timeout.
             let kind = within(call).await.err().map(|error| error.kind());
             let allowed = [None, Some(ErrorKind::Unavailable), Some(ErrorKind::LeaseLost)];
             assert!(allowed.contains(&kind), "{name}: {kind:?}");
         }
-        // Callers that wait are answered without a retry.
+        // Calls without a timeout still succeed without a retry.
         case.keep_alive(&kept).await.unwrap();
         case.load(&user).await;
     }
@@ -53,7 +53,7 @@ pub(super) async fn an_impatient_caller_disturbs_no_other(case: Case<'_>) {
     until(&mut watch, &id("last")).await;
 }
 
-pub(super) async fn the_timeout_of_a_watch_limits_its_opening_only(case: Case<'_>) {
+pub(super) async fn the_timeout_of_a_watch_limits_only_its_opening(case: Case<'_>) {
     let user = service("user.rpc");
     let snapshot = case.load(&user).await;
     let timeout = case.traits.tolerated_lag();
@@ -64,7 +64,7 @@ pub(super) async fn the_timeout_of_a_watch_limits_its_opening_only(case: Case<'_
     assert_eq!(put(next(&mut watch).await), instance(&user, "1"));
 }
 
-pub(super) async fn the_timeout_of_an_own_record_watch_limits_its_opening_only(case: Case<'_>) {
+pub(super) async fn the_timeout_of_an_own_record_watch_limits_only_its_opening(case: Case<'_>) {
     let lease = case.register(&instance(&service("user.rpc"), "1")).await;
     let timeout = case.traits.tolerated_lag();
     let options = CallOptions::default().with_timeout(timeout);
@@ -74,7 +74,7 @@ pub(super) async fn the_timeout_of_an_own_record_watch_limits_its_opening_only(c
     assert_eq!(deletion(next(&mut own).await).id(), lease.instance().id());
 }
 
-pub(super) async fn a_proven_renewal_renews_and_revives_nothing(case: Case<'_>) {
+pub(super) async fn a_proven_renewal_renews_but_does_not_revive_an_expired_lease(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
@@ -93,7 +93,7 @@ pub(super) async fn a_proven_renewal_renews_and_revives_nothing(case: Case<'_>) 
     assert!(case.load(&user).await.records().is_empty());
 }
 
-pub(super) async fn a_stale_load_is_all_of_an_earlier_state(case: Case<'_>) {
+pub(super) async fn a_stale_load_is_a_complete_earlier_state(case: Case<'_>) {
     let user = service("user.rpc");
     for n in 0..3 {
         case.register(&instance(&user, &n.to_string())).await;
@@ -108,7 +108,7 @@ pub(super) async fn a_stale_load_is_all_of_an_earlier_state(case: Case<'_>) {
     assert_eq!(view.records(), case.load(&user).await.records());
 }
 
-/// An instance that is registered for long, its claim, and a cursor of its service.
+/// Registers an instance with a long ttl. Returns its lease, its claim, and a cursor of its service.
 async fn registered(case: &Case<'_>) -> (Lease, Claim, Cursor) {
     let user = service("user.rpc");
     let claim = long();
@@ -116,7 +116,7 @@ async fn registered(case: &Case<'_>) -> (Lease, Claim, Cursor) {
     (lease, claim, case.load(&user).await.cursor().clone())
 }
 
-/// One call of each method, by name.
+/// Returns one call of each method, with its name.
 fn every_call<'a>(
     case: &'a Case<'_>,
     lease: &'a Lease,

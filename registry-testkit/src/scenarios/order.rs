@@ -1,4 +1,4 @@
-//! Revisions increase, nothing comes twice, and one revision is never split.
+//! Revisions increase, no change is delivered twice, and the changes of one revision are never split.
 
 use crate::case::{Case, id, instance, next, service, until, version};
 use registry_core::{Batch, Change};
@@ -22,7 +22,7 @@ pub(super) async fn revisions_strictly_increase(case: Case<'_>) {
     }
 }
 
-pub(super) async fn changes_of_one_revision_come_together(case: Case<'_>) {
+pub(super) async fn changes_of_one_revision_arrive_in_one_batch(case: Case<'_>) {
     let user = service("user.rpc");
     for n in 0..5 {
         case.register(&instance(&user, &n.to_string())).await;
@@ -33,7 +33,7 @@ pub(super) async fn changes_of_one_revision_come_together(case: Case<'_>) {
 
     let batch = next(&mut watch).await;
     assert_eq!(batch.changes.len(), 5, "{batch:?}");
-    drop(watch); // a reader that stops here resumes with nothing lost
+    drop(watch); // the reader resumes from here without a loss
     view.apply(&batch).unwrap();
     assert!(view.records().is_empty());
     let mut watch = case.watch(&user, &view).await;
@@ -41,7 +41,7 @@ pub(super) async fn changes_of_one_revision_come_together(case: Case<'_>) {
     assert_eq!(rest.len(), 1, "{rest:?}");
 }
 
-pub(super) async fn every_watch_of_a_service_sees_the_same(case: Case<'_>) {
+pub(super) async fn every_watch_of_a_service_sees_the_same_batches(case: Case<'_>) {
     let user = service("user.rpc");
     let (_, mut early) = case.follow(&user).await;
     let snapshot = case.load(&user).await;

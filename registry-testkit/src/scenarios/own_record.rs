@@ -1,4 +1,4 @@
-//! An owner watches its own record.
+//! An owner's watch on its own record reports every change by others.
 
 use crate::case::{
     Case, deletion, end, instance, long, next, next_item, only, park, pass, retry, service,
@@ -7,7 +7,7 @@ use crate::case::{
 use registry_core::{Batch, CallOptions, Change, Claim, ErrorKind, Lease, Result, Watch};
 use std::sync::Arc;
 
-pub(super) async fn an_owner_is_told_of_an_eviction(case: Case<'_>) {
+pub(super) async fn an_own_record_watch_reports_an_eviction(case: Case<'_>) {
     let user = service("user.rpc");
     case.register(&instance(&user, "0")).await;
     let lease = case.register(&instance(&user, "1")).await;
@@ -17,10 +17,10 @@ pub(super) async fn an_owner_is_told_of_an_eviction(case: Case<'_>) {
     case.subject.evict(&user).await;
     let deletion = deletion(next(&mut own).await);
     assert_eq!(deletion.id(), lease.instance().id());
-    assert_eq!(deletion.reason(), None, "others deleted it");
+    assert_eq!(deletion.reason(), None, "an eviction is neither a withdrawal nor an expiry");
 }
 
-pub(super) async fn an_owner_is_told_of_its_expiry(case: Case<'_>) {
+pub(super) async fn an_own_record_watch_reports_the_expiry(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
@@ -28,18 +28,18 @@ pub(super) async fn an_owner_is_told_of_its_expiry(case: Case<'_>) {
     assert_eq!(deletion(next(&mut own).await).id(), lease.instance().id());
 }
 
-pub(super) async fn an_owner_is_told_of_a_takeover(case: Case<'_>) {
+pub(super) async fn an_own_record_watch_reports_a_takeover(case: Case<'_>) {
     let user = service("user.rpc");
     let lease = case.register(&version(&user, "1", 1)).await;
     let mut own = watch_record(&case, &lease).await;
     park(&mut own);
     let other = case.take_over(&version(&user, "1", 2), &long()).await.unwrap();
-    let Change::Put(record) = only(next(&mut own).await) else { panic!("it was put") };
+    let Change::Put(record) = only(next(&mut own).await) else { panic!("expected a put") };
     assert_eq!(record.instance(), other.instance());
     assert!(record.lease().is_none_or(|lease| lease == other.id()));
 }
 
-pub(super) async fn an_owner_is_told_that_its_record_was_overwritten(case: Case<'_>) {
+pub(super) async fn an_own_record_watch_reports_an_overwritten_record(case: Case<'_>) {
     let user = service("user.rpc");
     let lease = case.register(&instance(&user, "1")).await;
     let mut own = watch_record(&case, &lease).await;
@@ -48,7 +48,7 @@ pub(super) async fn an_owner_is_told_that_its_record_was_overwritten(case: Case<
     assert_eq!(deletion(next(&mut own).await).id(), lease.instance().id());
 }
 
-pub(super) async fn an_owner_is_not_told_of_renewals_and_of_others(case: Case<'_>) {
+pub(super) async fn an_own_record_watch_ignores_renewals_and_other_records(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = long();
     let first = case.claim(&version(&user, "1", 1), &claim).await.unwrap();
@@ -62,10 +62,10 @@ pub(super) async fn an_owner_is_not_told_of_renewals_and_of_others(case: Case<'_
     case.register(&instance(&service("user"), "1")).await;
     park(&mut own);
     case.subject.revoke(&lease).await;
-    assert_eq!(deletion(next(&mut own).await).id(), first.instance().id(), "and of nothing else");
+    assert_eq!(deletion(next(&mut own).await).id(), first.instance().id());
 }
 
-pub(super) async fn a_lease_that_was_lost_before_cannot_be_watched_in_silence(case: Case<'_>) {
+pub(super) async fn an_own_record_watch_of_a_lost_lease_reports_the_loss(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     let expired = case.claim(&instance(&user, "1"), &claim).await.unwrap();
@@ -74,7 +74,7 @@ pub(super) async fn a_lease_that_was_lost_before_cannot_be_watched_in_silence(ca
     let claim = long();
     let outdated = case.claim(&version(&user, "3", 1), &claim).await.unwrap();
     case.claim(&version(&user, "3", 2), &claim).await.unwrap();
-    // The same lease holds an equal record again, and did not meanwhile.
+    // The same lease holds an equal record again, after it had lost it.
     let claim = long();
     let revoked = case.claim(&instance(&user, "4"), &claim).await.unwrap();
     case.subject.revoke(&revoked).await;
@@ -93,7 +93,7 @@ pub(super) async fn a_lease_that_was_lost_before_cannot_be_watched_in_silence(ca
     }
 }
 
-pub(super) async fn a_record_that_was_rolled_back_cannot_be_watched_in_silence(case: Case<'_>) {
+pub(super) async fn an_own_record_watch_reports_a_rollback(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = long();
     case.claim(&version(&user, "1", 1), &claim).await.unwrap();
@@ -103,7 +103,7 @@ pub(super) async fn a_record_that_was_rolled_back_cannot_be_watched_in_silence(c
     let mut open = watch_record(&case, &undone).await;
     park(&mut open);
     case.subject.restore().await;
-    tells_of_the_rollback(next_item(&mut open).await, &undone);
+    assert_reports_a_rollback(next_item(&mut open).await, &undone);
     retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
     for n in 3..6 {
         for lease in [&undone, &lost] {
@@ -112,14 +112,14 @@ pub(super) async fn a_record_that_was_rolled_back_cannot_be_watched_in_silence(c
                 Ok(mut own) => next_item(&mut own).await,
                 Err(error) => Err(error),
             };
-            tells_of_the_rollback(first, lease);
+            assert_reports_a_rollback(first, lease);
         }
-        // Another update gets the revision of the one that was undone.
+        // Another update gets the revision of the update that was rolled back.
         case.claim(&version(&user, "1", n), &claim).await.unwrap();
     }
 }
 
-pub(super) async fn an_own_record_watch_that_was_cut_says_so(case: Case<'_>) {
+pub(super) async fn a_disconnected_own_record_watch_is_unavailable(case: Case<'_>) {
     let user = service("user.rpc");
     let lease = case.register(&instance(&user, "1")).await;
     let mut own = watch_record(&case, &lease).await;
@@ -131,8 +131,8 @@ pub(super) async fn an_own_record_watch_that_was_cut_says_so(case: Case<'_>) {
     assert_eq!(deletion(next(&mut own).await).id(), lease.instance().id());
 }
 
-/// Asserts that an own-record watch reports a change, or says that it cannot.
-fn tells_of_the_rollback(first: Result<Arc<Batch>>, lease: &Lease) {
+/// Asserts that an own-record watch starts with a change of the record, or with an error that makes the owner check.
+fn assert_reports_a_rollback(first: Result<Arc<Batch>>, lease: &Lease) {
     let kinds =
         [ErrorKind::LeaseLost, ErrorKind::Diverged, ErrorKind::Compacted, ErrorKind::Unavailable];
     match first {

@@ -1,4 +1,4 @@
-//! What cannot be decoded harms nobody.
+//! An undecodable record does not affect other records.
 
 use crate::case::{Case, deleted, id, instance, next, put, service, until, within};
 use registry_core::{CallOptions, Change, Deleted};
@@ -11,7 +11,7 @@ pub(super) async fn an_undecodable_record_is_skipped_and_counted(case: Case<'_>)
     case.subject.poison(&user, &id("bad")).await;
     let later = instance(&user, "later");
     case.register(&later).await;
-    // Of the bad one a watch says nothing, or that it is not there.
+    // For the undecodable record, a watch reports nothing or a delete.
     let mut batch = next(&mut watch).await;
     if batch.changes[0].id() == &id("bad") {
         assert_eq!(deleted(batch), id("bad"));
@@ -29,7 +29,7 @@ pub(super) async fn an_undecodable_record_is_skipped_and_counted(case: Case<'_>)
     assert_eq!(put(next(&mut watch).await), instance(&user, "last"));
 }
 
-pub(super) async fn an_undecodable_record_over_a_good_one_is_a_delete(case: Case<'_>) {
+pub(super) async fn overwriting_a_record_with_an_undecodable_one_is_a_delete(case: Case<'_>) {
     let user = service("user.rpc");
     case.register(&instance(&user, "1")).await;
     let (mut view, mut watch) = case.follow(&user).await;
@@ -59,7 +59,7 @@ pub(super) async fn an_undecodable_record_in_replayed_history_is_skipped(case: C
     assert_eq!(case.ids(&user).await, ["2"]);
 }
 
-pub(super) async fn a_name_with_only_an_undecodable_record_is_listed(case: Case<'_>) {
+pub(super) async fn a_service_with_only_an_undecodable_record_is_listed(case: Case<'_>) {
     let user = service("user.rpc");
     case.subject.poison(&user, &id("bad")).await;
     let listed = within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();

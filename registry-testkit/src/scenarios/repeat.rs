@@ -1,4 +1,4 @@
-//! What is made twice ends as if made once.
+//! A repeated call has the same result as a single one.
 
 use crate::case::{
     Case, LONG, deleted, end, instance, long, next, pass, put, retry, service, version, within,
@@ -17,11 +17,15 @@ pub(super) async fn a_repeated_registration_changes_nothing(case: Case<'_>) {
         assert_eq!(case.claim(&one, &claim).await.unwrap(), first);
     }
     case.register(&instance(&user, "2")).await;
-    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "no batch between");
+    assert_eq!(
+        put(next(&mut watch).await),
+        instance(&user, "2"),
+        "a repeated claim changed something"
+    );
     case.keep_alive(&first).await.unwrap();
 }
 
-pub(super) async fn a_registration_is_refreshed_by_repeating_it(case: Case<'_>) {
+pub(super) async fn a_repeated_registration_renews_its_lease(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     for n in 0..8 {
@@ -45,7 +49,7 @@ pub(super) async fn a_lease_keeps_its_ttl_and_its_instance(case: Case<'_>) {
     case.keep_alive(&lease).await.unwrap();
 }
 
-pub(super) async fn a_withdrawn_claim_may_be_made_again(case: Case<'_>) {
+pub(super) async fn a_withdrawn_claim_can_be_repeated(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = long();
     for id in ["1", "1", "2"] {
@@ -56,7 +60,7 @@ pub(super) async fn a_withdrawn_claim_may_be_made_again(case: Case<'_>) {
     }
 }
 
-pub(super) async fn a_withdrawn_claim_may_be_made_again_with_another_ttl(case: Case<'_>) {
+pub(super) async fn a_withdrawn_claim_can_be_repeated_with_another_ttl(case: Case<'_>) {
     let user = service("user.rpc");
     let short = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &short).await.unwrap();
@@ -71,7 +75,7 @@ pub(super) async fn a_withdrawn_claim_may_be_made_again_with_another_ttl(case: C
 pub(super) async fn a_registration_whose_reply_was_lost_leaves_one_record(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = long();
-    // The request that carries the record is the last one of a registration, on any store.
+    // On every store, the request with the record, and so with the address, is the last one of a registration.
     let one = instance(&user, "1").with_address("10.9.8.7:6543".parse().unwrap());
     let before = case.load(&user).await;
     lose_the_reply(&case, &one, &claim).await;
@@ -84,7 +88,7 @@ pub(super) async fn a_registration_whose_reply_was_lost_leaves_one_record(case: 
     deleted(next(&mut watch).await);
 }
 
-pub(super) async fn a_takeover_whose_reply_was_lost_is_a_takeover(case: Case<'_>) {
+pub(super) async fn a_takeover_whose_reply_was_lost_can_be_repeated(case: Case<'_>) {
     let user = service("user.rpc");
     let old = Claim::new(case.traits.ttl).unwrap();
     let old = case.claim(&instance(&user, "1"), &old).await.unwrap();
@@ -99,18 +103,18 @@ pub(super) async fn a_takeover_whose_reply_was_lost_is_a_takeover(case: Case<'_>
     assert_eq!(case.instances(&user).await, from_ref(&one));
 }
 
-pub(super) async fn a_withdrawal_whose_reply_was_lost_may_be_repeated(case: Case<'_>) {
+pub(super) async fn a_withdrawal_whose_reply_was_lost_can_be_repeated(case: Case<'_>) {
     let user = service("user.rpc");
     let lease = case.register(&instance(&user, "1")).await;
     let (_, mut watch) = case.follow(&user).await;
-    let network = case.subject.reply_loss().expect("a remote store has it");
+    let network = case.subject.reply_loss().expect("a remote store needs `reply_loss`");
     network.lose_replies();
     let error = within(case.registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     network.heal();
     retry(|| case.registry.deregister(&lease, &CallOptions::DEFAULT)).await;
     assert!(case.load(&user).await.records().is_empty());
-    assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable, "it went with the connection");
+    assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable, "the connection was closed");
     let mut watch =
         within(case.registry.watch(&user, watch.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     case.register(&instance(&user, "2")).await;
@@ -118,21 +122,21 @@ pub(super) async fn a_withdrawal_whose_reply_was_lost_may_be_repeated(case: Case
     assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
-pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
+pub(super) async fn every_call_ends_if_its_reply_is_lost(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = long();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
     let snapshot = case.load(&user).await;
-    let network = case.subject.reply_loss().expect("a remote store has it");
+    let network = case.subject.reply_loss().expect("a remote store needs `reply_loss`");
     network.lose_replies();
     let registry = &case.registry;
     let other = instance(&user, "2");
     let other_claim = long();
-    // All at once, since each may take its whole deadline.
+    // Concurrently, since each may take its whole timeout.
     let (registered, held, renewed, withdrawn, loaded, watched, listed) = within(async {
         tokio::join!(
             registry.register(&other, &other_claim, &CallOptions::DEFAULT),
-            // Nobody holds the id, and the store cannot say so.
+            // The id is vacant, but the reply with that answer is lost.
             registry.holder(&other, &CallOptions::DEFAULT),
             registry.keep_alive(&lease, &CallOptions::DEFAULT),
             registry.deregister(&lease, &CallOptions::DEFAULT),
@@ -152,18 +156,18 @@ pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
         listed.err(),
     ];
     for error in errors {
-        assert_eq!(error.expect("no reply came").kind(), ErrorKind::Unavailable);
+        assert_eq!(error.expect("succeeded without a reply").kind(), ErrorKind::Unavailable);
     }
     network.heal();
     retry(|| registry.load(&user, &CallOptions::DEFAULT)).await;
 }
 
-/// Has `instance` registered, and loses what the store answers to the request that carries it.
+/// Registers `instance`, and loses the reply to the request with the record.
 async fn lose_the_reply(case: &Case<'_>, instance: &Instance, claim: &Claim) {
-    let network = case.subject.reply_loss().expect("a remote store has it");
+    let network = case.subject.reply_loss().expect("a remote store needs `reply_loss`");
     network.lose_replies_from(instance.address().as_str());
     let error = case.claim(instance, claim).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(network.loses_replies(), "the request that carries the record was never sent");
+    assert!(network.loses_replies(), "the request with the record was never sent");
     network.heal();
 }

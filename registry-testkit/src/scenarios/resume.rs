@@ -1,4 +1,4 @@
-//! From any cursor exactly the rest, or a plain word that it is gone.
+//! A watch delivers exactly the changes after its cursor, or reports that they are no longer available.
 
 use crate::case::{
     Case, end, id, instance, long, next, next_item, park, put, retry, service, until, version,
@@ -7,7 +7,7 @@ use crate::case::{
 use registry_core::{Batch, CallOptions, Change, Cursor, ErrorKind, WATCH_CAPACITY};
 use std::sync::Arc;
 
-pub(super) async fn a_watch_resumes_after_every_cursor_it_gave(case: Case<'_>) {
+pub(super) async fn a_watch_resumes_from_every_cursor_it_returned(case: Case<'_>) {
     let user = service("user.rpc");
     let other = service("other");
     let (start, mut watch) = case.follow(&user).await;
@@ -31,7 +31,7 @@ pub(super) async fn a_watch_resumes_after_every_cursor_it_gave(case: Case<'_>) {
     }
 }
 
-pub(super) async fn a_cursor_survives_being_written_down(case: Case<'_>) {
+pub(super) async fn a_cursor_can_be_written_as_text_and_parsed(case: Case<'_>) {
     let user = service("prod/user:rpc %");
     let (_, mut watch) = case.follow(&user).await;
     case.register(&instance(&user, "1")).await;
@@ -55,7 +55,7 @@ pub(super) async fn a_cursor_older_than_a_compaction_is_compacted(case: Case<'_>
     assert_eq!(case.ids(&user).await, ["0", "1", "2"]);
 }
 
-pub(super) async fn a_cursor_as_new_as_a_compaction_resumes(case: Case<'_>) {
+pub(super) async fn a_cursor_at_the_compacted_revision_resumes(case: Case<'_>) {
     let user = service("user.rpc");
     case.register(&instance(&user, "1")).await;
     let snapshot = case.load(&user).await;
@@ -65,11 +65,11 @@ pub(super) async fn a_cursor_as_new_as_a_compaction_resumes(case: Case<'_>) {
     assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
-pub(super) async fn a_watch_that_has_read_all_survives_a_compaction(case: Case<'_>) {
+pub(super) async fn a_caught_up_watch_survives_a_compaction(case: Case<'_>) {
     let (user, other) = (service("user.rpc"), service("other"));
     case.register(&instance(&user, "1")).await;
     let (_, mut watch) = case.follow(&user).await;
-    park(&mut watch); // it waits for what is to come, while others move the store on
+    park(&mut watch); // the watch is caught up, while other services increase the revision
     for n in 0..10 {
         case.register(&instance(&other, &n.to_string())).await;
     }
@@ -95,7 +95,7 @@ pub(super) async fn a_cursor_that_was_rolled_back_has_diverged(case: Case<'_>) {
     assert_eq!(
         case.refusal(&user, &lost).await,
         Some(ErrorKind::Diverged),
-        "behind the old revision"
+        "before the rolled-back revision is reached again"
     );
     let mut climbed = case.load(&user).await;
     for n in 0.. {
@@ -108,7 +108,7 @@ pub(super) async fn a_cursor_that_was_rolled_back_has_diverged(case: Case<'_>) {
     assert_eq!(
         case.refusal(&user, &lost).await,
         Some(ErrorKind::Diverged),
-        "past the old revision"
+        "after the rolled-back revision is passed"
     );
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn a_cursor_of_another_service_is_invalid(case: Case<'_>) {
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
 }
 
-pub(super) async fn a_cut_watch_says_so_and_resumes(case: Case<'_>) {
+pub(super) async fn a_disconnected_watch_is_unavailable_and_resumes(case: Case<'_>) {
     let user = service("user.rpc");
     let (_, mut watch) = case.follow(&user).await;
     case.register(&instance(&user, "1")).await;
@@ -152,8 +152,8 @@ pub(super) async fn a_cut_watch_says_so_and_resumes(case: Case<'_>) {
     assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
-pub(super) async fn a_backlog_longer_than_a_watch_holds_is_given_whole(case: Case<'_>) {
-    const MANY: usize = 2 * WATCH_CAPACITY + 100; // and more than two pages of 1,000
+pub(super) async fn a_backlog_longer_than_the_watch_buffer_is_delivered_in_full(case: Case<'_>) {
+    const MANY: usize = 2 * WATCH_CAPACITY + 100; // also more than two pages of 1,000
     let user = service("user.rpc");
     let mut view = case.load(&user).await;
     case.register_many(&user, MANY).await;
@@ -166,7 +166,7 @@ pub(super) async fn a_backlog_longer_than_a_watch_holds_is_given_whole(case: Cas
     assert_eq!(view.records(), case.load(&user).await.records());
 }
 
-pub(super) async fn a_resumed_watch_says_when_it_has_all_that_the_store_had(case: Case<'_>) {
+pub(super) async fn a_resumed_watch_reports_when_it_has_caught_up(case: Case<'_>) {
     let (user, other) = (service("user.rpc"), service("other"));
     let gone = case.register(&instance(&user, "gone")).await;
     let mut view = case.load(&user).await;
@@ -180,14 +180,16 @@ pub(super) async fn a_resumed_watch_says_when_it_has_all_that_the_store_had(case
         view.apply(&batch).unwrap();
     }
     assert_eq!(view.records(), there.records());
-    // Without a change there is nothing to wait for.
+    // A watch without outstanding changes is caught up at once.
     let (_, watch) = case.follow(&user).await;
     assert!(watch.is_caught_up());
     let watch = case.watch(&user, &there).await;
     assert!(watch.is_caught_up());
 }
 
-pub(super) async fn a_cursor_older_than_the_kept_history_is_told(case: Case<'_>) {
+pub(super) async fn a_cursor_older_than_the_kept_history_is_compacted_or_resumes_without_a_gap(
+    case: Case<'_>,
+) {
     let kept = case.traits.history.expect("the scenario applies");
     let user = service("user.rpc");
     let mut before = case.load(&user).await;
@@ -196,7 +198,7 @@ pub(super) async fn a_cursor_older_than_the_kept_history_is_told(case: Case<'_>)
     for n in 0..writes {
         case.claim(&version(&user, "1", n), &claim).await.unwrap();
     }
-    // What a store keeps beyond its statement it gives whole.
+    // A store may keep more than it claims. Then the watch delivers all changes.
     let opened = within(case.registry.watch(&user, before.cursor(), &CallOptions::DEFAULT)).await;
     let first = match opened {
         Ok(mut watch) => next_item(&mut watch).await.map(|batch| (batch, watch)),
@@ -229,7 +231,7 @@ pub(super) async fn a_cursor_of_another_store_is_refused(case: Case<'_>) {
     assert_eq!(Some(error.kind()), case.traits.foreign_cursor, "{error}");
 }
 
-pub(super) async fn a_resume_gives_all_changes_of_one_revision(case: Case<'_>) {
+pub(super) async fn a_resumed_watch_delivers_all_changes_of_one_revision(case: Case<'_>) {
     let user = service("user.rpc");
     for n in 0..5 {
         case.register(&instance(&user, &n.to_string())).await;
@@ -244,7 +246,7 @@ pub(super) async fn a_resume_gives_all_changes_of_one_revision(case: Case<'_>) {
     assert_eq!(view.records(), case.load(&user).await.records());
 }
 
-pub(super) async fn a_rolled_back_cursor_is_refused_though_nothing_is_written(case: Case<'_>) {
+pub(super) async fn a_rolled_back_cursor_is_refused_before_the_next_write(case: Case<'_>) {
     let user = service("user.rpc");
     case.register(&instance(&user, "kept")).await;
     case.subject.backup().await;
@@ -255,7 +257,7 @@ pub(super) async fn a_rolled_back_cursor_is_refused_though_nothing_is_written(ca
     }
     case.subject.restore().await;
     retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
-    // The store is before, at and past the revisions that were rolled back.
+    // The writes take the store's revision from before to past the revisions that were rolled back.
     for n in 0..5 {
         for lost in &lost {
             let opened = within(case.registry.watch(&user, lost.cursor(), &CallOptions::DEFAULT));

@@ -1,4 +1,4 @@
-//! A source that stops answering is noticed.
+//! A watch ends if its source is silent.
 
 use crate::case::{Case, deleted, end, instance, next, park, pass, service, within};
 use futures_util::future::join_all;
@@ -13,7 +13,7 @@ pub(super) async fn a_watch_of_a_silent_source_ends_in_time(case: Case<'_>) {
     let deadline = case.lag.deadline(limit + limit / 4);
     case.subject.fall_silent().await;
     let ended = deadline.timeout(end(&mut watch)).await;
-    let error = ended.expect("a watch ends within the silence timeout");
+    let error = ended.expect("the watch does not end within the silence timeout");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.is_silence(), "{error}");
 }
@@ -25,7 +25,7 @@ pub(super) async fn every_watch_of_a_silent_source_ends_in_time(case: Case<'_>) 
     for name in [&user, &user, &other] {
         watches.push(case.follow(name).await.1);
     }
-    // Each has delivered something before.
+    // Each watch has delivered a batch before.
     for name in [&user, &other] {
         case.register(&instance(name, "2")).await;
     }
@@ -52,7 +52,7 @@ pub(super) async fn every_watch_of_a_silent_source_ends_in_time(case: Case<'_>) 
     .await;
 }
 
-pub(super) async fn a_quiet_watch_of_an_answering_source_stays_open(case: Case<'_>) {
+pub(super) async fn a_watch_without_changes_stays_open_while_its_source_answers(case: Case<'_>) {
     let user = service("user.rpc");
     let lease = case.register(&instance(&user, "1")).await;
     let (_, mut watch) = case.follow(&user).await;

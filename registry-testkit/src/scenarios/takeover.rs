@@ -8,7 +8,7 @@ use registry_core::{
     CallOptions, Change, Claim, ErrorKind, Holder, Instance, Lease, LeaseId, Takeover,
 };
 
-pub(super) async fn without_takeover_it_is_superseded(case: Case<'_>) {
+pub(super) async fn a_claim_without_takeover_is_superseded(case: Case<'_>) {
     let user = service("user.rpc");
     let holder = case.register(&version(&user, "1", 1)).await;
     let (before, mut watch) = case.follow(&user).await;
@@ -32,7 +32,7 @@ pub(super) async fn the_last_claim_that_takes_over_wins(case: Case<'_>) {
     let mut leases = vec![first];
     let (_, mut watch) = case.follow(&user).await;
     for n in 1..4 {
-        // The winner outlives the waits for the presence checks of the others.
+        // The winner's lease outlives the waits for the presence checks of the others.
         let claim = if n < 3 { brief(&case) } else { long() };
         let taken = case.take_over(&version(&user, "1", n), &claim).await.unwrap();
         assert_eq!(put(next(&mut watch).await), version(&user, "1", n));
@@ -66,13 +66,13 @@ pub(super) async fn a_superseded_lease_is_lost_and_harmless(case: Case<'_>) {
     assert_eq!(deleted(next(&mut watch).await), new.instance().id().clone());
 }
 
-pub(super) async fn two_holders_of_one_id_do_not_fight(case: Case<'_>) {
+pub(super) async fn a_superseded_claim_that_retries_does_not_displace_the_holder(case: Case<'_>) {
     let user = service("user.rpc");
     let (first, second) = (long(), long());
     case.claim(&version(&user, "1", 1), &first).await.unwrap();
     let winner = case.take_over(&version(&user, "1", 2), &second).await.unwrap();
     let (before, mut watch) = case.follow(&user).await;
-    // The superseded one asks again and again, as its engine does; the holder renews.
+    // The superseded claim is retried, as a registration does, while the holder renews.
     for _ in 0..10 {
         let error = case.claim(&version(&user, "1", 1), &first).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Superseded);
@@ -80,10 +80,14 @@ pub(super) async fn two_holders_of_one_id_do_not_fight(case: Case<'_>) {
     }
     assert_eq!(case.load(&user).await.records(), before.records());
     case.register(&instance(&user, "2")).await;
-    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "nothing moved");
+    assert_eq!(
+        put(next(&mut watch).await),
+        instance(&user, "2"),
+        "a superseded claim changed something"
+    );
 }
 
-pub(super) async fn a_vacant_id_is_free_for_all(case: Case<'_>) {
+pub(super) async fn a_vacant_id_can_be_claimed_by_anyone(case: Case<'_>) {
     let user = service("user.rpc");
     let first = case.register(&version(&user, "1", 1)).await;
     let claim = long();
@@ -95,7 +99,7 @@ pub(super) async fn a_vacant_id_is_free_for_all(case: Case<'_>) {
     case.claim(&version(&user, "1", 3), &Claim::new(LONG).unwrap()).await.unwrap();
 }
 
-pub(super) async fn of_many_claims_at_once_one_wins(case: Case<'_>) {
+pub(super) async fn exactly_one_of_many_concurrent_claims_wins(case: Case<'_>) {
     let user = service("user.rpc");
     let (_, mut watch) = case.follow(&user).await;
     let claims: Vec<_> = (0..8).map(|n| (version(&user, "1", n), long())).collect();
@@ -110,7 +114,7 @@ pub(super) async fn of_many_claims_at_once_one_wins(case: Case<'_>) {
     assert_eq!(put(next(&mut watch).await), winner.instance().clone());
     assert_eq!(case.instances(&user).await, [winner.instance().clone()]);
     case.register(&instance(&user, "2")).await;
-    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "one put only");
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "more than one put");
 }
 
 pub(super) async fn a_refused_claim_names_the_holder(case: Case<'_>) {
@@ -118,7 +122,7 @@ pub(super) async fn a_refused_claim_names_the_holder(case: Case<'_>) {
     let holder = case.register(&instance(&user, "1")).await;
     let named = holder_of(&case, &instance(&user, "1")).await;
     assert!(named.lease().is_none_or(|lease| lease == holder.id()), "{named:?}");
-    // It can be kept, and names the same holder for everyone.
+    // A holder can be stored as text, and every caller gets the same one.
     let written = serde_json::to_string(&named).unwrap();
     let read: Holder = serde_json::from_str(&written).unwrap();
     assert_eq!(read, holder_of(&case, &instance(&user, "1")).await);
@@ -126,15 +130,15 @@ pub(super) async fn a_refused_claim_names_the_holder(case: Case<'_>) {
     case.claim(&version(&user, "1", 2), &claim).await.unwrap();
 }
 
-pub(super) async fn a_read_names_the_present_holder_and_none_of_a_vacant_id(case: Case<'_>) {
+pub(super) async fn holder_returns_the_current_holder_and_none_for_a_vacant_id(case: Case<'_>) {
     let user = service("user.rpc");
     let (one, two) = (version(&user, "1", 1), version(&user, "1", 2));
-    assert_eq!(case.holder(&one).await, None, "nothing was ever registered");
+    assert_eq!(case.holder(&one).await, None, "the id was never registered");
     let (_, mut watch) = case.follow(&user).await;
     let first = case.register(&one).await;
     let held = holder_of(&case, &two).await;
     assert!(held.lease().is_none_or(|lease| lease == first.id()), "{held:?}");
-    // It depends on nothing but service and id.
+    // The holder depends only on service and id.
     assert_eq!(case.holder(&two).await, Some(held));
     assert_eq!(case.holder(&instance(&user, "2")).await, None);
     assert_eq!(case.holder(&instance(&service("user"), "1")).await, None);
@@ -144,7 +148,11 @@ pub(super) async fn a_read_names_the_present_holder_and_none_of_a_vacant_id(case
     assert_ne!(taken, held);
     assert!(taken.lease().is_none_or(|lease| lease == second.id()), "{taken:?}");
     case.deregister(&first).await;
-    assert_eq!(case.holder(&one).await, Some(taken), "the displaced lease holds nothing");
+    assert_eq!(
+        case.holder(&one).await,
+        Some(taken),
+        "a withdrawal of the displaced lease changed the holder"
+    );
     case.deregister(&second).await;
     assert_eq!(case.holder(&one).await, None);
     let third = case.register(&one).await;
@@ -159,7 +167,7 @@ pub(super) async fn a_read_names_the_present_holder_and_none_of_a_vacant_id(case
     }
 }
 
-pub(super) async fn a_dead_lease_holds_no_id_though_nobody_looked(case: Case<'_>) {
+pub(super) async fn an_expired_lease_holds_no_id(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     case.claim(&instance(&user, "1"), &claim).await.unwrap();
@@ -179,7 +187,7 @@ pub(super) async fn a_claim_that_names_another_holder_changes_nothing(case: Case
     for _ in 0..2 {
         let error = case.claim(&version(&user, "1", 3), &late).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
-        let named = error.holder().expect("it names the present holder");
+        let named = error.holder().expect("`Superseded` without a holder");
         assert_ne!(*named, first);
         assert!(named.lease().is_none_or(|lease| lease == winner.id()));
     }
@@ -187,7 +195,7 @@ pub(super) async fn a_claim_that_names_another_holder_changes_nothing(case: Case
     case.keep_alive(&winner).await.unwrap();
     // The same claim may be repeated, and takes the id once it is vacant.
     case.deregister(&winner).await;
-    assert_eq!(deleted(next(&mut watch).await), id("1"), "and nothing before");
+    assert_eq!(deleted(next(&mut watch).await), id("1"), "a superseded claim changed something");
     case.claim(&version(&user, "1", 3), &late).await.unwrap();
     assert_eq!(put(next(&mut watch).await), version(&user, "1", 3));
 }
@@ -200,7 +208,7 @@ pub(super) async fn a_claim_that_names_a_holder_takes_a_vacant_id(case: Case<'_>
     let claim = long().with_takeover(Takeover::From(named));
     let lease = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
     case.keep_alive(&lease).await.unwrap();
-    // Its own claim, repeated, displaces nobody and is no update.
+    // Repeating the claim neither displaces a holder nor updates the record.
     assert_eq!(case.claim(&version(&user, "1", 2), &claim).await.unwrap(), lease);
 }
 
@@ -217,7 +225,7 @@ pub(super) async fn an_update_does_not_change_the_holder(case: Case<'_>) {
     assert_eq!(case.first_failure(&updated).await, Some(ErrorKind::LeaseLost));
 }
 
-pub(super) async fn a_holder_that_left_and_came_back_is_another_holder(case: Case<'_>) {
+pub(super) async fn a_holder_that_registers_again_is_another_holder(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = long();
     case.claim(&version(&user, "1", 1), &claim).await.unwrap();
@@ -238,7 +246,7 @@ pub(super) async fn a_holder_from_before_a_rollback_is_not_its_successor(case: C
     let named = holder_of(&case, &version(&user, "1", 9)).await;
     case.subject.restore().await;
     retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
-    // Another lease claims the id, at the revision of the one that was lost.
+    // Another lease claims the id, at the revision of the lost claim.
     let present = case.register(&version(&user, "1", 2)).await;
     let late = long().with_takeover(Takeover::From(named));
     let error = case.claim(&version(&user, "1", 3), &late).await.unwrap_err();
@@ -251,8 +259,8 @@ pub(super) async fn a_superseded_lease_does_not_extend_its_successor(case: Case<
     let old = case.register(&version(&user, "1", 1)).await;
     let claim = Claim::new(case.traits.ttl * 2).unwrap();
     let new = case.take_over(&version(&user, "1", 2), &claim).await.unwrap();
-    dies_in_time(&case, &new, || async {
-        // It may succeed until the next presence check.
+    assert_expires_in_time(&case, &new, || async {
+        // The renewal may succeed until the next presence check.
         let _ = case.keep_alive(&old).await;
     })
     .await;
@@ -265,7 +273,7 @@ pub(super) async fn a_refused_claim_does_not_extend_the_holder(case: Case<'_>) {
     let other = Holder::new(Some(LeaseId::random()), Some(lease.revision()));
     let other = long().with_takeover(Takeover::From(other));
     let other_ttl = long().with_lease(claim.lease());
-    dies_in_time(&case, &lease, || async {
+    assert_expires_in_time(&case, &lease, || async {
         holder_of(&case, &version(&user, "1", 2)).await;
         let error = case.claim(&version(&user, "1", 2), &other).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
@@ -283,15 +291,15 @@ pub(super) async fn an_undecodable_record_holds_its_id_and_can_be_displaced(case
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
     case.keep_alive(&lease).await.unwrap();
     assert_eq!(case.ids(&user).await, ["1"]);
-    // Over a record of its own it is lost as any other overwritten record is.
+    // Overwriting the record of a lease loses the lease.
     case.subject.poison(&user, &id("1")).await;
     assert_eq!(case.first_failure(&lease).await, Some(ErrorKind::LeaseLost));
     let error = case.claim(&instance(&user, "1"), &claim).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded, "another writer holds the id: {error}");
 }
 
-/// Asserts that `lease`, which was just granted, dies in time, whatever is done in the first half of its ttl.
-async fn dies_in_time<F: Future<Output = ()>>(
+/// Asserts that `lease`, which was just granted, expires in time. Calls `disturb` twice in the first half of its ttl.
+async fn assert_expires_in_time<F: Future<Output = ()>>(
     case: &Case<'_>,
     lease: &Lease,
     disturb: impl Fn() -> F,
@@ -306,17 +314,17 @@ async fn dies_in_time<F: Future<Output = ()>>(
     deadline.assert_met();
 }
 
-/// A claim of some ttls: long enough for a scenario, and short enough to wait for its presence check.
+/// A claim with five times the shortest ttl: long enough for a scenario, short enough to wait for its presence check.
 fn brief(case: &Case<'_>) -> Claim {
     Claim::new(case.traits.ttl * 5).unwrap()
 }
 
-/// The holder that a read names, and that a claim without takeover is told.
+/// Returns the holder of the id. Asserts that a read and the error of a claim without takeover agree.
 async fn holder_of(case: &Case<'_>, instance: &Instance) -> Holder {
     let read = case.holder(instance).await;
     let error = case.claim(instance, &long()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
-    let named = *error.holder().expect("it names the holder");
+    let named = *error.holder().expect("`Superseded` without a holder");
     assert_eq!(read, Some(named));
     named
 }

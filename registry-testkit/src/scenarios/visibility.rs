@@ -1,4 +1,4 @@
-//! What was acknowledged is seen.
+//! An acknowledged write is visible to the next read.
 
 use crate::case::{Case, deleted, instance, next, pass, put, service, version};
 use futures_util::future::join_all;
@@ -57,12 +57,12 @@ pub(super) async fn an_instance_that_fails_its_check_is_refused_and_changes_noth
     assert_eq!(case.instances(&user).await, from_ref(&one));
 }
 
-pub(super) async fn a_withdrawn_instance_is_gone_with_one_delete(case: Case<'_>) {
+pub(super) async fn a_withdrawn_instance_is_deleted_once(case: Case<'_>) {
     let user = service("user.rpc");
     let lease = case.register(&instance(&user, "1")).await;
     let (_, mut watch) = case.follow(&user).await;
     case.deregister(&lease).await;
-    case.deregister(&lease).await; // nothing to withdraw is fine
+    case.deregister(&lease).await; // withdrawing twice is no error
     assert!(case.load(&user).await.records().is_empty());
     case.register(&instance(&user, "2")).await;
     assert_eq!(deleted(next(&mut watch).await), lease.instance().id().clone());
@@ -73,7 +73,7 @@ pub(super) async fn a_renewed_instance_outlives_its_ttl(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
-    assert_eq!(lease.ttl(), case.traits.ttl, "the store states the shortest ttl it grants");
+    assert_eq!(lease.ttl(), case.traits.ttl, "`Traits::ttl` is not granted as requested");
     let (_, mut watch) = case.follow(&user).await;
     for _ in 0..8 {
         pass(lease.ttl() / 4).await;
@@ -81,7 +81,11 @@ pub(super) async fn a_renewed_instance_outlives_its_ttl(case: Case<'_>) {
         assert_eq!(case.ids(&user).await, ["1"]);
     }
     case.register(&instance(&user, "2")).await;
-    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "it never left");
+    assert_eq!(
+        put(next(&mut watch).await),
+        instance(&user, "2"),
+        "the renewed instance was changed"
+    );
 }
 
 pub(super) async fn services_lists_the_names_with_live_instances(case: Case<'_>) {
@@ -103,7 +107,7 @@ pub(super) async fn services_lists_the_names_with_live_instances(case: Case<'_>)
     assert_eq!(list().await, [2, 3].map(|n| names[n].clone()).into());
 }
 
-pub(super) async fn services_lists_more_names_than_a_page(case: Case<'_>) {
+pub(super) async fn services_lists_more_than_one_page(case: Case<'_>) {
     const MANY: usize = 1_100; // stores read pages of up to 1,000
     let names: Vec<_> = (0..MANY).map(|n| service(&format!("service-{n}"))).collect();
     for names in names.chunks(50) {
