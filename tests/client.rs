@@ -1,4 +1,4 @@
-//! A client: one connection, registrations and views, and stores of others.
+//! Tests of a client: its registrations and views, and third-party stores.
 #![cfg(feature = "mem")]
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// `scratch://` is one registry in memory, given at the start.
+/// A connector of a third-party store, which connects to the given registry in memory.
 #[derive(Debug)]
 struct Scratch(MemRegistry);
 
@@ -43,7 +43,7 @@ async fn ready(view: View) -> View {
 }
 
 #[tokio::test]
-async fn a_store_of_others_is_reached_by_its_scheme_and_may_replace_a_built_in_one() {
+async fn a_third_party_store_is_reached_by_its_scheme_and_can_replace_a_built_in_one() {
     let store = MemRegistry::new();
     for url in ["scratch://", "mem://"] {
         let client =
@@ -53,13 +53,13 @@ async fn a_store_of_others_is_reached_by_its_scheme_and_may_replace_a_built_in_o
         assert_eq!(view.state().instances().len(), 1);
         let direct = Client::from_registry(store.clone());
         let listed = ready(direct.discover("user.rpc").unwrap()).await;
-        assert_eq!(listed.state().instances().len(), 1, "it is the store that was given");
+        assert_eq!(listed.state().instances().len(), 1, "connected to another store");
         registration.stop().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn an_unknown_scheme_names_those_of_the_connectors_too() {
+async fn the_error_of_an_unknown_scheme_lists_those_of_connectors() {
     let builder = Client::builder("consul://h").connector(Scratch(MemRegistry::new()));
     let error = builder.connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
@@ -85,7 +85,7 @@ async fn dropping_the_last_client_ends_no_registration_and_no_view() {
 }
 
 #[test]
-fn a_view_may_be_opened_outside_of_the_runtime() {
+fn a_view_can_be_opened_outside_of_the_runtime() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let client = runtime.block_on(connect("mem://")).unwrap();
     let view = client.discover("user.rpc").unwrap();
@@ -94,7 +94,7 @@ fn a_view_may_be_opened_outside_of_the_runtime() {
 }
 
 #[tokio::test]
-async fn a_lazy_client_of_a_connector_without_lazy_connections_is_unsupported() {
+async fn connect_lazy_is_unsupported_by_a_connector_without_lazy_connections() {
     let builder = Client::builder("scratch://").connector(Scratch(MemRegistry::new()));
     let error = builder.connect_lazy().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -102,7 +102,7 @@ async fn a_lazy_client_of_a_connector_without_lazy_connections_is_unsupported() 
 }
 
 #[tokio::test]
-async fn a_lazy_client_registers_and_discovers_and_has_the_ttl_of_its_url() {
+async fn a_lazy_client_registers_discovers_and_uses_the_ttl_of_its_url() {
     let client = Client::builder("mem://?ttl=5s").connect_lazy().unwrap();
     assert_eq!(client.registry().default_ttl(), Some(Duration::from_secs(5)));
     let registration = client.register(node()).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_memory_registry_with_a_name_is_shared_in_the_process() {
 }
 
 #[tokio::test]
-async fn services_of_one_namespace_are_not_seen_in_another() {
+async fn services_are_visible_only_in_their_namespace() {
     let open = |namespace| Client::builder("mem://namespaces").namespace(namespace).connect();
     let [prod, test] = [open("prod").await.unwrap(), open("test").await.unwrap()];
     let registration = prod.register(node()).await.unwrap();
@@ -144,7 +144,7 @@ async fn services_of_one_namespace_are_not_seen_in_another() {
 }
 
 #[tokio::test]
-async fn the_ttl_of_a_builder_is_the_default_of_all_that_the_client_makes() {
+async fn the_ttl_of_a_builder_is_the_default_of_its_registrations() {
     let seconds = Duration::from_secs;
     let client = Client::builder("mem://?ttl=5s").ttl(seconds(7)).connect().await.unwrap();
     let registration = client.register(node()).await.unwrap();
@@ -180,8 +180,8 @@ async fn a_shutdown_withdraws_all_registrations_and_closes_the_client() {
     };
     let (shut, draining) = tokio::join!(client.shutdown(grace), timeout(LIMIT, drained));
     shut.unwrap();
-    assert_eq!(draining.unwrap(), 2, "they drain first");
-    assert!(start.elapsed() < grace * 2, "at the same time");
+    assert_eq!(draining.unwrap(), 2, "not all were draining at once");
+    assert!(start.elapsed() < grace * 2, "drained one after the other");
     for registration in &registrations {
         assert!(matches!(registration.status(), RegistrationStatus::Stopped));
     }
@@ -196,9 +196,9 @@ async fn a_shutdown_withdraws_all_registrations_and_closes_the_client() {
     assert_eq!(client.discover("user.rpc").unwrap_err().kind(), ErrorKind::Closed);
 }
 
-/// Callers on other machines would call themselves.
+/// Callers on other machines would otherwise call themselves.
 #[tokio::test]
-async fn an_instance_that_listens_everywhere_is_registered_at_an_address_of_this_machine() {
+async fn an_instance_at_an_unspecified_address_is_registered_at_an_address_of_this_machine() {
     let client = connect("mem://").await.unwrap();
     let everywhere = Instance::new("user.rpc", ([0, 0, 0, 0], 8080).into()).unwrap();
     match client.register(everywhere).await {
@@ -207,7 +207,7 @@ async fn an_instance_that_listens_everywhere_is_registered_at_an_address_of_this
             assert_eq!(address.port(), 8080);
             assert!(address.is_dialable() && !address.host().starts_with("127."), "{address}");
         }
-        // A machine without a network has none: that is said.
+        // A machine without a network has no such address.
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.to_string().contains("address"), "{error}");
@@ -216,20 +216,20 @@ async fn an_instance_that_listens_everywhere_is_registered_at_an_address_of_this
 }
 
 #[tokio::test]
-async fn a_registration_is_stopped_by_whoever_holds_it_and_all_get_the_outcome() {
+async fn concurrent_stops_and_drains_all_return_the_outcome() {
     let client = connect("mem://").await.unwrap();
     let registration = client.register(node()).await.unwrap();
     let (one, two) = tokio::join!(registration.stop(), registration.drain(LIMIT));
     one.unwrap();
-    two.unwrap(); // it did not wait for its grace
+    two.unwrap(); // without waiting for its grace
     registration.stop().await.unwrap();
     let update = registration.update(|node| node.with_weight(7)).await;
     assert_eq!(update.unwrap_err().kind(), ErrorKind::Closed);
 }
 
-/// The program ended, and a registration whose request was under way was listed until its ttl had passed.
+/// Prevents a bug: a registration whose request was in flight during the shutdown stayed listed until it expired.
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_ends_a_registration_that_is_being_started() {
+async fn a_shutdown_ends_a_registration_that_is_starting() {
     let store = MemRegistry::new();
     let link = FaultyRegistry::new(store.clone());
     let latency = Duration::from_secs(2);
@@ -246,9 +246,9 @@ async fn a_shutdown_ends_a_registration_that_is_being_started() {
     starting.await.unwrap().unwrap_err();
 }
 
-/// It was tried for ever, with a line of the log.
+/// Prevents a bug: a background registration of an invalid instance was retried without an end, and only logged.
 #[tokio::test]
-async fn an_instance_that_no_store_takes_is_refused_though_it_registers_in_the_background() {
+async fn an_invalid_instance_is_refused_even_if_it_registers_in_the_background() {
     let client = connect("mem://").await.unwrap();
     for bad in
         [node().with_label("", "x"), Instance::new("a//b", ([10, 0, 0, 1], 80).into()).unwrap()]
@@ -259,7 +259,7 @@ async fn an_instance_that_no_store_takes_is_refused_though_it_registers_in_the_b
     }
 }
 
-/// A task of its own, such as a check of the health, put it back among the available.
+/// Prevents a bug: an update by another task, such as a health check, made a draining instance available again.
 #[tokio::test(start_paused = true)]
 async fn an_update_does_not_end_a_drain() {
     let client = connect("mem://").await.unwrap();
@@ -280,9 +280,9 @@ async fn an_update_does_not_end_a_drain() {
     assert_eq!(seen, Some((7, InstanceStatus::Draining)));
 }
 
-/// The closure ran under the lock that this takes.
+/// Prevents a deadlock: the closure ran under the lock that `instance` takes.
 #[tokio::test]
-async fn a_change_may_look_at_its_registration() {
+async fn the_closure_of_an_update_can_read_its_registration() {
     let client = connect("mem://").await.unwrap();
     let registration = client.register(node()).await.unwrap();
     let double = |node: Instance| node.with_weight(registration.instance().weight() * 2);

@@ -1,4 +1,4 @@
-//! URLs, and what an error says of them.
+//! Tests of URLs and their errors.
 
 use registry_core::CallOptions;
 use service_registry::{ErrorKind, connect};
@@ -10,7 +10,7 @@ async fn refusal(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_unknown_scheme_lists_what_is_built_in() {
+async fn the_error_of_an_unknown_scheme_lists_the_built_in_ones() {
     let message = refusal("consul://h").await;
     assert!(message.starts_with("unknown scheme `consul://`, known are: "), "{message}");
     assert_eq!(message.contains("mem://"), cfg!(feature = "mem"), "{message}");
@@ -20,14 +20,14 @@ async fn an_unknown_scheme_lists_what_is_built_in() {
 
 #[cfg(not(feature = "etcd"))]
 #[tokio::test]
-async fn a_scheme_that_is_not_built_in_names_the_feature_to_add() {
+async fn the_error_of_a_scheme_that_is_not_built_in_names_its_feature() {
     let message = refusal("etcd://127.0.0.1:2379").await;
     assert_eq!(message, "`etcd://` is not built in: enable the feature `etcd` of service-registry");
 }
 
 #[cfg(not(all(feature = "etcd", feature = "tls")))]
 #[tokio::test]
-async fn tls_that_is_not_built_in_names_the_feature_to_add() {
+async fn the_error_of_tls_that_is_not_built_in_names_its_features() {
     let message = refusal("etcds://127.0.0.1:2379").await;
     let needed = "the features `etcd` and `tls` of service-registry";
     assert_eq!(message, format!("`etcds://` is not built in: it needs {needed}"));
@@ -35,7 +35,7 @@ async fn tls_that_is_not_built_in_names_the_feature_to_add() {
 
 #[cfg(feature = "mem")]
 #[tokio::test]
-async fn each_memory_url_is_a_registry_of_its_own() {
+async fn memory_registries_without_a_name_are_private() {
     use service_registry::store::Registry;
 
     let open = async |url| connect(url).await.unwrap().registry().clone();
@@ -53,7 +53,7 @@ async fn each_memory_url_is_a_registry_of_its_own() {
 #[cfg(all(feature = "etcd", feature = "redis"))]
 #[tokio::test]
 async fn no_error_shows_a_password() {
-    // Port 1 on loopback: nobody listens, so that connecting fails for an outer reason.
+    // Nothing listens on port 1 of loopback, so that these fail to connect. The last URL is invalid.
     for url in
         ["redis://app:s3cret@127.0.0.1:1", "etcd://app:s3cret@127.0.0.1:1", "redis://app:s3cret@"]
     {

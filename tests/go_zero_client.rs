@@ -1,4 +1,4 @@
-//! Configuration of clients, as go-zero has it.
+//! Tests of go-zero's configuration of clients.
 #![cfg(all(feature = "go-zero", feature = "grpc"))]
 
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use service_registry::go_zero::{self, ClientConfig};
 use service_registry::grpc::ChannelTarget;
 use std::time::Duration;
 
-/// With what clients of go-zero have beside.
+/// A configuration with the other fields of a go-zero client.
 const USER: &str = "\
 etcd:
   Hosts:
@@ -33,7 +33,7 @@ fn target(yaml: &str) -> String {
 }
 
 #[test]
-fn a_file_of_go_zero_is_read_as_it_is() {
+fn a_go_zero_file_is_read_unchanged() {
     let config = parse(USER);
     assert_eq!(config.target().to_string(), "etcd:///h1:2379,h2:2379?key=prod%2Fuser.rpc");
     let (app, token) = config.credentials().unwrap();
@@ -64,7 +64,7 @@ fn the_defaults_are_those_of_go_zero() {
 }
 
 #[test]
-fn endpoints_come_before_a_target_and_that_before_a_registry_and_etcd() {
+fn endpoints_take_precedence_over_target_registry_and_etcd_in_this_order() {
     let etcd = "Etcd: {Hosts: [h], Key: e}";
     let registry = "ServiceRegistry: {Url: 'redis://r/0', Key: k}";
     let both = format!("{registry}, {etcd}");
@@ -85,7 +85,7 @@ fn endpoints_come_before_a_target_and_that_before_a_registry_and_etcd() {
 }
 
 #[test]
-fn a_client_reaches_etcd_as_a_server_does() {
+fn a_client_reads_the_etcd_section_like_a_server() {
     let config = parse(
         "Etcd: {Hosts: [h], Key: /a, User: u, Pass: s3cret, CertFile: c, CertKeyFile: k, CACertFile: /ca.pem}",
     );
@@ -130,9 +130,9 @@ fn an_error_names_the_wrong_field() {
     }
 }
 
-/// A client in a configuration has the `Etcd` around it, as far as it has none of its own.
+/// A client inherits the fields of the enclosing `Etcd` that it does not set itself.
 #[test]
-fn a_client_inherits_etcd_from_the_maps_around_it() {
+fn a_client_inherits_etcd_from_the_enclosing_maps() {
     #[derive(Deserialize)]
     struct Clients {
         user: ClientConfig,
@@ -161,7 +161,7 @@ fn a_client_inherits_etcd_from_the_maps_around_it() {
         read(nearer).unwrap().clients.unwrap().user.target().to_string(),
         "etcd:///h1?key=b"
     );
-    // As in go-zero nothing is inherited in a list.
+    // As in go-zero, a client in a list inherits nothing.
     let stated = "{Etcd: {Hosts: [h1], Key: a}, list: [{Target: 'direct:///a:1'}]}";
     assert_eq!(read(stated).unwrap().list[0].target().to_string(), "direct:///a:1");
     let error = read("{Etcd: {Hosts: [h1], Key: a}, list: [{Timeout: 1}]}").err().unwrap();
@@ -173,7 +173,7 @@ async fn a_blocking_client_waits_three_seconds_for_an_endpoint() {
     let connect = async |yaml: &str| parse(yaml).connect().await;
     let begun = tokio::time::Instant::now();
     connect("{Endpoints: ['127.0.0.1:1']}").await.unwrap();
-    assert!(begun.elapsed().is_zero(), "unless it says so, it starts");
+    assert!(begun.elapsed().is_zero(), "a client does not wait by default");
     let error = connect("{Endpoints: ['127.0.0.1:1'], NonBlock: false}").await.unwrap_err();
     assert_eq!((error.kind(), begun.elapsed().as_secs()), (ErrorKind::Unavailable, 3));
     assert!(error.chain().to_string().contains("can be reached: Connection refused"));

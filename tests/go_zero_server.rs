@@ -1,4 +1,4 @@
-//! Configuration of servers, as go-zero has it.
+//! Tests of go-zero's configuration of servers.
 #![cfg(feature = "go-zero")]
 
 use serde::Deserialize;
@@ -16,7 +16,7 @@ Etcd:
   Key: user.rpc
 ";
 
-/// With what services of go-zero have beside, and with fields of a service's own.
+/// A configuration with the other fields of a go-zero service, and with the service's own fields.
 const ORDER: &str = "\
 # The order service.
 NAME: order.rpc
@@ -81,15 +81,15 @@ fn refused(yaml: &str) -> Error {
 }
 
 fn service(config: &ServerConfig) -> &str {
-    config.service().expect("it registers").as_str()
+    config.service().expect("the configuration names no service").as_str()
 }
 
 fn url(config: &ServerConfig) -> String {
-    config.registry().expect("it registers").to_string()
+    config.registry().expect("the configuration names no registry").to_string()
 }
 
 #[test]
-fn a_file_of_go_zero_is_read_as_it_is() {
+fn a_go_zero_file_is_read_unchanged() {
     let config = parse(USER);
     assert_eq!((config.name(), service(&config)), ("user.rpc", "user.rpc"));
     assert_eq!(config.listen_on().to_string(), "0.0.0.0:8081");
@@ -109,7 +109,7 @@ fn field_names_match_in_any_case_and_unknown_fields_are_ignored() {
 }
 
 #[test]
-fn an_instance_is_named_after_its_lease_as_in_go_zero() {
+fn the_id_of_an_instance_is_its_lease_as_in_go_zero() {
     let config = parse(
         "{Name: a, ListenOn: 'localhost:0', Etcd: {ID: 0, Hosts: [h], Key: a}, \
          serviceregistry: {weight: 7, METADATA: {Zone: eu-1, v: '1.10'}}}",
@@ -127,7 +127,7 @@ fn a_server_registers_if_it_names_a_registry_and_a_service() {
     for etcd in
         ["", "Etcd: {Hosts: [], Key: ''}", "Etcd: {Hosts: [], Key: }", "ServiceRegistry: {}"]
     {
-        // Where nothing registers, a name may be anything.
+        // Without a registration any name is valid.
         let config = parse(&format!("Name: 'User RPC / v1/'\nListenOn: ':80'\n{etcd}\n"));
         assert_eq!((config.registry(), config.service()), (None, None), "{etcd}");
         let error = config.instance(([0; 4], 80).into(), LeaseId::random()).unwrap_err();
@@ -155,7 +155,7 @@ fn the_tls_files_are_passed_to_the_store() {
         "CACertFile: ca.pem",
         "CertKeyFile: k.pem, CACertFile: ca.pem",
         "CertFile: c.pem, CertKeyFile: k.pem",
-        // go-zero goes without TLS.
+        // go-zero would connect without TLS.
         "CertFile: c.pem, CertKeyFile: k.pem, CACertFile: ''",
     ] {
         let message = tls(fields).unwrap_err().to_string();
@@ -164,7 +164,7 @@ fn the_tls_files_are_passed_to_the_store() {
 }
 
 #[test]
-fn verification_is_skipped_if_both_sections_say_so() {
+fn verification_is_skipped_only_if_both_sections_say_so() {
     let files = "CertFile: c, CertKeyFile: k, CACertFile: ca, InsecureSkipVerify: true";
     let yaml = |own: &str| {
         let etcd = format!("{{Hosts: [h], Key: a, {files}}}");
@@ -178,7 +178,11 @@ fn verification_is_skipped_if_both_sections_say_so() {
     assert_eq!(config.registry().unwrap().option("verify"), Some("none"));
     let alone = "{Name: a, ListenOn: ':80', Etcd: {Hosts: ['https://h'], Key: a}, \
                  ServiceRegistry: {InsecureSkipVerify: true}}";
-    assert_eq!(url(&parse(alone)), "etcds://h?layout=go-zero", "it skips nothing by itself");
+    assert_eq!(
+        url(&parse(alone)),
+        "etcds://h?layout=go-zero",
+        "one section alone must not skip the verification"
+    );
 }
 
 #[test]
@@ -191,7 +195,7 @@ fn a_user_without_a_password_is_ignored_as_in_go_zero() {
 }
 
 #[test]
-fn any_registry_replaces_etcd() {
+fn the_section_service_registry_replaces_etcd() {
     let own = |own: &str| parse(&format!("{USER}ServiceRegistry: {{{own}}}\n"));
     let config = own("Url: 'redis://:pw@h/0?prefix=p&ttl=5s'");
     assert_eq!(url(&config), "redis://:***@h/0?prefix=p&ttl=5s");
@@ -207,9 +211,9 @@ fn any_registry_replaces_etcd() {
     assert_eq!(service(&named), "a");
 }
 
-/// A field `Registry` of a service's own silently replaced `Etcd.Hosts`.
+/// Prevents a bug: a service's own field `Registry` silently replaced `Etcd.Hosts`.
 #[test]
-fn fields_of_a_service_may_have_any_name_but_one() {
+fn own_fields_of_a_service_can_have_any_name_except_service_registry() {
     let others =
         "Registry: redis://h\nKey: /\nWeight: heavy\nMetadata: [1]\nCidr: none\nInterface: 1\n";
     let config = parse(&format!("{USER}{others}"));
@@ -288,7 +292,7 @@ fn an_error_names_the_wrong_field() {
     }
 }
 
-/// A server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its password.
+/// Prevents a bug: a server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its password.
 #[test]
 fn a_variable_is_refused_and_its_field_is_named() {
     let etcd = |fields: &str| format!("Name: a, ListenOn: ':80', Etcd: {{{fields}}}");
@@ -319,7 +323,7 @@ fn a_variable_is_refused_and_its_field_is_named() {
 }
 
 #[test]
-fn variables_are_expanded_where_that_is_asked_for() {
+fn variables_are_expanded_if_the_loader_is_asked_to() {
     let yaml =
         "{Name: $N, ListenOn: ':${P}', Etcd: {Hosts: $H, Key: '${E}/a', User: u, Pass: '${PW}'}}";
     let values = |name: &str| {
@@ -333,7 +337,7 @@ fn variables_are_expanded_where_that_is_asked_for() {
     assert_eq!(
         config.registry().unwrap().password().unwrap().reveal(),
         "a$b",
-        "it is no variable any more"
+        "a value must not be expanded again"
     );
     let literal = "{Name: 'a$N', ListenOn: ':80'}";
     let config: ServerConfig = Loader::new().literal().parse(Format::Yaml, literal).unwrap();
@@ -345,9 +349,9 @@ fn variables_are_expanded_where_that_is_asked_for() {
     assert_eq!(unset.name(), "a");
 }
 
-/// What a program reads of its own is refused as well; what it does not read is not looked at.
+/// A variable is refused in every field that the program reads. Other fields are ignored.
 #[test]
-fn a_variable_in_a_field_of_ones_own_is_refused_if_it_is_read() {
+fn a_variable_in_an_own_field_is_refused_if_the_field_is_read() {
     #[derive(Debug, Deserialize)]
     struct Config {
         #[serde(flatten)]
@@ -367,9 +371,9 @@ fn a_variable_in_a_field_of_ones_own_is_refused_if_it_is_read() {
     );
 }
 
-/// With a library that reads scalars by rules of its own.
+/// Another library may parse scalars by different rules.
 #[test]
-fn a_configuration_is_a_value_of_other_libraries_too() {
+fn a_configuration_can_be_deserialized_by_other_libraries() {
     let read = |json: &str| serde_json::from_str::<ServerConfig>(json);
     let config = read(r#"{"NAME": "a", "ListenOn": ":80", "Etcd": {"Hosts": ["h"], "Key": "k"}}"#);
     assert_eq!(url(&config.unwrap()), "etcd://h?layout=go-zero");
@@ -396,8 +400,8 @@ fn no_error_shows_the_text_of_the_file() {
             format!("Name: a\nListenOn: h:1\n{yaml}")
         };
         let error = refused(&yaml);
-        let told = format!("{} {error:?}", error.chain());
-        assert!(!told.contains("s3cret"), "{told}");
+        let shown = format!("{} {error:?}", error.chain());
+        assert!(!shown.contains("s3cret"), "{shown}");
     }
 }
 
@@ -427,10 +431,10 @@ async fn a_server_that_names_no_registry_is_not_registered() {
     assert!(registration.is_none());
 }
 
-/// To Go it is one key, whose value is the address.
+/// go-zero expects one key, whose value is the address.
 #[cfg(feature = "etcd")]
 #[tokio::test]
-async fn a_server_on_etcd_is_found_where_go_zero_looks() {
+async fn a_server_on_etcd_is_registered_under_the_key_of_go_zero() {
     let server = registry_testbed::servers::Etcd::start().await.unwrap();
     let config = parse(&format!(
         "{{Name: a, ListenOn: '127.0.0.1:0', Etcd: {{Hosts: ['{}'], Key: /prod/a}}}}",

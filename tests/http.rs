@@ -1,4 +1,4 @@
-//! The HTTP layer: where a request goes, and what its answer says of the instance.
+//! Tests of the HTTP layer: which instance gets a request, and how its response counts.
 #![cfg(all(feature = "http", feature = "mem"))]
 #![allow(clippy::unwrap_used)]
 
@@ -55,10 +55,9 @@ async fn a_request_goes_to_an_instance_and_keeps_its_path_and_scheme() {
     }
 }
 
-/// Counted as a success, the 500 of a server that fails at once drew most calls to it.
+/// Prevents a bug: a fast 500 counted as a success, so a broken server attracted most calls.
 #[tokio::test(start_paused = true)]
-async fn answers_of_a_gateway_and_errors_of_the_server_draw_no_calls_and_other_answers_are_as_good()
-{
+async fn a_5xx_status_attracts_no_calls_and_other_statuses_count_as_success() {
     for (status, expected) in
         [(502, 0..=5), (503, 0..=5), (504, 0..=5), (500, 0..=5), (404, 50..=100), (200, 50..=100)]
     {
@@ -77,12 +76,12 @@ async fn answers_of_a_gateway_and_errors_of_the_server_draw_no_calls_and_other_a
             let instance = answer.extensions().get::<Instance>().unwrap();
             by_a += u32::from(instance.id().as_str() == "a");
         }
-        assert!(expected.contains(&by_a), "{by_a} of 100 are {status}"); // it is the faster one
+        assert!(expected.contains(&by_a), "{by_a} of 100 calls got {status}"); // it is the faster one
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_goes_elsewhere_if_the_request_excludes_who_failed() {
+async fn a_request_avoids_the_instances_that_it_excludes() {
     let (_client, view, [a, _b]) = world(["a", "b"]).await;
     let answer = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
     let mut http = BalanceLayer::new(view).layer(answer);
@@ -148,7 +147,7 @@ async fn a_retry_of_tower_goes_elsewhere_by_what_the_error_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_to_a_service_without_instances_fails_at_once_and_says_so() {
+async fn a_request_to_a_service_without_instances_fails_at_once() {
     let (_client, view, []) = world([]).await;
     let answer = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
     let error = BalanceLayer::new(view).layer(answer).oneshot(get("/")).await.unwrap_err();
@@ -157,7 +156,7 @@ async fn a_request_to_a_service_without_instances_fails_at_once_and_says_so() {
 }
 
 #[test]
-fn a_refused_connection_is_told_from_other_errors_wherever_it_stands_in_the_chain() {
+fn a_refused_connection_is_recognised_at_any_depth_of_the_error_chain() {
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]
     struct Outer(#[source] io::Error);
@@ -167,9 +166,9 @@ fn a_refused_connection_is_told_from_other_errors_wherever_it_stands_in_the_chai
     assert_eq!(error(io::ErrorKind::ConnectionReset), Failure::Other);
 }
 
-/// A change of the weight would cost a connection.
+/// A change of the weight must not be reported, since it would cost a connection.
 #[tokio::test(start_paused = true)]
-async fn discover_reports_who_comes_moves_and_goes_and_no_change_of_the_weight() {
+async fn discover_reports_new_moved_and_withdrawn_instances_but_no_change_of_the_weight() {
     use futures_util::StreamExt;
 
     let (client, view, [a]) = world(["a"]).await;
@@ -195,7 +194,7 @@ async fn discover_reports_who_comes_moves_and_goes_and_no_change_of_the_weight()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rule_of_the_callers_own_says_which_answers_are_failures() {
+async fn with_classify_decides_which_statuses_are_failures() {
     let (_client, view, _registrations) = world(["a", "b"]).await;
     let answer = service_fn(|request: Request<()>| async move {
         let status = if request.uri().host() == Some("10.0.0.1") { 500 } else { 200 };

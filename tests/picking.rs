@@ -1,4 +1,4 @@
-//! Picks: who takes the next call, and what the outcome of a call says.
+//! Tests of picks: which instance gets the next call, and how the outcome of a call counts.
 #![cfg(feature = "mem")]
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +23,7 @@ fn node(id: &str) -> Instance {
     Instance::new("user.rpc", ([10, 0, 0, 1], port).into()).unwrap().with_id(id.parse().unwrap())
 }
 
-/// A client, with these instances registered.
+/// A client and its registrations.
 struct World {
     client: Client,
     registrations: HashMap<String, Registration>,
@@ -59,7 +59,7 @@ async fn until(view: &mut View, is_so: impl Fn(&View) -> bool) {
     timeout(LIMIT, seen).await.unwrap();
 }
 
-/// How often each instance is picked, of so many calls that succeed at once.
+/// Makes `picks` calls that succeed at once. Returns how often each instance is picked.
 fn shares(view: &View, picks: u32) -> HashMap<String, u32> {
     let mut shares = HashMap::new();
     for _ in 0..picks {
@@ -80,7 +80,7 @@ async fn only_available_instances_are_picked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pick_after_a_change_was_seen_knows_the_change() {
+async fn a_pick_after_a_change_uses_the_changed_instances() {
     let world = World::with([node("a")]).await;
     let mut view = world.view().await;
     assert_eq!(view.pick().unwrap().id().as_str(), "a");
@@ -94,7 +94,7 @@ async fn a_pick_after_a_change_was_seen_knows_the_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_says_why_no_instance_can_be_called() {
+async fn the_error_of_a_pick_tells_why_there_is_no_instance() {
     let world = World::with([]).await;
     let early = world.client.discover("user.rpc").unwrap();
     let error = early.pick().unwrap_err();
@@ -120,7 +120,7 @@ async fn an_error_says_why_no_instance_can_be_called() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_keeps_failing_takes_no_calls_for_a_while() {
+async fn a_failing_instance_is_ejected_and_later_called_again() {
     let world = World::with([node("a"), node("b")]).await;
     let view = world.view().await;
     let call = |pick: &Instance| match pick.id().as_str() {
@@ -133,12 +133,12 @@ async fn an_instance_that_keeps_failing_takes_no_calls_for_a_while() {
         failed += u32::from(pick.observe(async { call(&pick) }).await.is_err());
     }
     assert!((1..=5).contains(&failed), "failed={failed}");
-    sleep(Duration::from_secs(30)).await; // it is ejected no more, and is good again
+    sleep(Duration::from_secs(30)).await; // longer than the ejection
     assert!(shares(&view, 200)["a"] > 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_is_no_fault_of_the_instance_does_not_count() {
+async fn a_neutral_outcome_does_not_eject() {
     let world = World::with([node("a"), node("b")]).await;
     let view = world.view().await;
     for _ in 0..100 {
@@ -149,9 +149,9 @@ async fn a_failure_that_is_no_fault_of_the_instance_does_not_count() {
     assert_eq!(shares(&view, 100).len(), 2);
 }
 
-/// Counted as a success, a pick that nobody used makes a dead instance look fast.
+/// If an unused pick counted as a success, it would make a dead instance look fast.
 #[tokio::test(start_paused = true)]
-async fn a_pick_that_is_dropped_unused_says_nothing() {
+async fn a_pick_that_is_dropped_unused_does_not_count() {
     let world = World::with([node("a"), node("b")]).await;
     let view = world.view().await;
     for _ in 0..100 {
@@ -162,7 +162,11 @@ async fn a_pick_that_is_dropped_unused_says_nothing() {
         if pick.id().as_str() == "a" { pick.failed(Failure::Other) } else { drop(pick) }
     }
     let shares = shares(&view, 100);
-    assert_eq!(shares.get("a"), None, "the failures were in a row: {shares:?}");
+    assert_eq!(
+        shares.get("a"),
+        None,
+        "dropped picks interrupted the failures in a row: {shares:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,13 +177,13 @@ async fn the_first_report_of_a_pick_counts() {
         let pick = view.pick().unwrap();
         let outcome = pick.observe(async { Ok::<_, io::Error>(()) }).await;
         outcome.unwrap();
-        pick.failed(Failure::Other); // it was a success
+        pick.failed(Failure::Other); // ignored: `observe` has reported a success
     }
     assert_eq!(shares(&view, 100).len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_hangs_is_picked_less_and_less_by_callers_with_a_timeout() {
+async fn a_hanging_instance_is_avoided_by_callers_with_a_timeout() {
     let world = World::with(["a", "b", "c"].map(node)).await;
     let view = world.view().await;
     let call = async || {
@@ -192,7 +196,7 @@ async fn an_instance_that_hangs_is_picked_less_and_less_by_callers_with_a_timeou
             sleep(Duration::from_millis(10)).await;
             Ok::<_, io::Error>(())
         };
-        // Dropped by the timeout: neither a success nor a failure.
+        // Dropped by the timeout, the call counts neither as a success nor as a failure, but as slow.
         drop(tokio::time::timeout(Duration::from_secs(1), pick.observe(answer)).await);
         hangs
     };
@@ -207,7 +211,7 @@ async fn an_instance_that_hangs_is_picked_less_and_less_by_callers_with_a_timeou
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hash_picks_the_same_instance_until_that_one_is_gone() {
+async fn a_hash_picks_the_same_instance_until_it_is_withdrawn() {
     let world = World::with(["a", "b", "c", "d"].map(node)).await;
     let mut view = world.view().await;
     let pick = |view: &View, hash| {
@@ -227,7 +231,7 @@ async fn a_hash_picks_the_same_instance_until_that_one_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn instances_of_the_callers_zone_are_picked_first() {
+async fn instances_in_the_callers_zone_are_preferred() {
     let world = World::with([node("a").with_zone("eu-1"), node("b").with_zone("eu-2")]).await;
     let options = ViewOptions::default().with_zone("eu-2");
     let view = ready(world.client.discover_with("user.rpc", options).unwrap()).await;
@@ -235,7 +239,7 @@ async fn instances_of_the_callers_zone_are_picked_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_restarts_is_judged_anew() {
+async fn a_restart_resets_the_ejection() {
     let world = World::with([node("a"), node("b")]).await;
     let mut view = world.view().await;
     while shares(&view, 20).contains_key("a") {
@@ -254,9 +258,10 @@ async fn an_instance_that_restarts_is_judged_anew() {
     assert!(shares(&view, 100)["a"] > 20);
 }
 
-/// Its process has died, and the store does not list it any more: the view retains it, for its owner may be back.
+/// The view retains an instance that the store no longer lists, in case its owner registers again. A refused connection
+/// proves that the process is gone.
 #[tokio::test(start_paused = true)]
-async fn a_retained_instance_that_refuses_a_connection_is_gone_at_once() {
+async fn a_retained_instance_that_refuses_a_connection_is_removed_at_once() {
     let store = MemRegistry::new();
     let claim = Claim::new(Duration::from_secs(10)).unwrap();
     store.register(&node("a"), &claim, &CallOptions::DEFAULT).await.unwrap();
@@ -280,11 +285,11 @@ async fn a_view_with_labels_shows_the_instances_that_have_them() {
     assert_eq!(ids(&view), ["a"]);
     world.registrations["b"].update(|node| node.with_label("tier", "gold")).await.unwrap();
     until(&mut view, |view| ids(view) == ["a", "b"]).await;
-    // One that loses the label is gone at once, and not retained.
+    // An instance that loses the label is removed at once, and not retained.
     world.registrations["a"].update(|node| node.with_label("tier", "tin")).await.unwrap();
     until(&mut view, |view| ids(view) == ["b"]).await;
     assert!(view.state().retained().is_empty());
-    // Changes of others are none of its own.
+    // Changes of instances without the label do not change the view.
     let before = view.state().version();
     world.registrations["c"].update(|node| node.with_weight(7)).await.unwrap();
     world.registrations["b"].stop().await.unwrap();
@@ -292,9 +297,9 @@ async fn a_view_with_labels_shows_the_instances_that_have_them() {
     assert_eq!(view.state().version(), before + 1);
 }
 
-/// It was retained, and called under a label that it had lost, for as long as two ttls.
+/// Prevents a bug: an instance that had lost its label was retained under it, and called for up to two ttls.
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_lost_its_label_while_the_view_was_cut_off_is_gone() {
+async fn an_instance_that_loses_its_label_during_an_outage_is_removed() {
     let store = MemRegistry::new();
     let link = FaultyRegistry::new(store.clone());
     let direct = Client::from_registry(store.clone());

@@ -1,12 +1,12 @@
-//! The README's program is the one of the crate's documentation, which runs as a test.
+//! The program in the README is the one in the crate's documentation, which runs as a doctest.
 #![allow(clippy::unwrap_used)]
 
 const README: &str = include_str!("../README.md");
 const LIB: &str = include_str!("../src/lib.rs");
 
-/// The README cannot be a doctest: who reads it in a browser would see the lines that a doctest hides.
+/// The README itself cannot be a doctest: a browser would show the lines that a doctest hides.
 #[test]
-fn program_of_the_readme_is_the_one_that_runs_as_a_doctest() {
+fn program_in_the_readme_equals_the_doctest() {
     let of_readme: Vec<_> = block(README, "```rust,ignore").collect();
     let docs: String = LIB
         .lines()
@@ -14,10 +14,10 @@ fn program_of_the_readme_is_the_one_that_runs_as_a_doctest() {
         .fold(String::new(), |docs, line| docs + line.strip_prefix(' ').unwrap_or(line) + "\n");
     let visible = block(&docs, "```").filter(|line| !line.starts_with("# "));
     assert_eq!(of_readme, visible.collect::<Vec<_>>());
-    assert!(of_readme.len() < 12, "it is short");
+    assert!(of_readme.len() < 12, "the program has {} lines", of_readme.len());
 }
 
-/// The lines of the first block that begins so.
+/// Returns the lines of the first block that starts with the line `begin`.
 fn block<'a>(page: &'a str, begin: &'a str) -> impl Iterator<Item = &'a str> {
     let after = page.lines().skip_while(move |line| *line != begin).skip(1);
     after.take_while(|line| *line != "```")

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT, once and twice. They reach the whole process: one test at a time.
+//! Tests of SIGTERM and SIGINT. A signal reaches the whole process, so one test runs at a time.
 #![cfg(all(unix, feature = "serve", feature = "mem"))]
 #![allow(clippy::unwrap_used)]
 
@@ -18,11 +18,11 @@ use tokio::sync::{Mutex, oneshot};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Held by the test that sends signals.
+/// Held by the running test.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test]
-async fn the_first_signal_drains_and_the_second_ends_at_once() {
+async fn the_first_signal_drains_and_the_second_ends_the_server_at_once() {
     let _alone = ALONE.lock().await;
     for (first, second) in [(Signal::TERM, Signal::INT), (Signal::INT, Signal::TERM)] {
         let store = MemRegistry::new();
@@ -33,36 +33,36 @@ async fn the_first_signal_drains_and_the_second_ends_at_once() {
             &Client::from_registry(store.clone()),
             node,
             options,
-            until_told,
+            idle_server,
         ));
         until(&store, InstanceStatus::Up).await;
         send(first);
         until(&store, InstanceStatus::Draining).await;
         send(second);
-        let outcome = timeout(LIMIT, server).await.expect("it drains on").unwrap();
+        let outcome = timeout(LIMIT, server).await.expect("the drain goes on").unwrap();
         assert!(matches!(outcome, Err(ServeError::SecondSignal)), "{outcome:?}");
     }
 }
 
 #[tokio::test]
-async fn a_signal_before_it_is_ready_ends_it() {
+async fn a_signal_before_the_server_is_ready_ends_it() {
     let _alone = ALONE.lock().await;
     let (listener, node) = listen().await;
-    let (asked, is_asked) = oneshot::channel();
+    let (polled, is_polled) = oneshot::channel();
     let ready = Box::pin(async {
-        asked.send(()).unwrap();
+        polled.send(()).unwrap();
         pending().await
     });
     let options = ServeOptions::default().with_ready(ready);
     let store = MemRegistry::new();
     let server =
-        tokio::spawn(serve(listener, &Client::from_registry(store), node, options, until_told));
-    timeout(LIMIT, is_asked).await.unwrap().unwrap();
+        tokio::spawn(serve(listener, &Client::from_registry(store), node, options, idle_server));
+    timeout(LIMIT, is_polled).await.unwrap().unwrap();
     send(Signal::TERM);
-    timeout(LIMIT, server).await.expect("it does not hear").unwrap().unwrap();
+    timeout(LIMIT, server).await.expect("the signal has no effect").unwrap().unwrap();
 }
 
-/// On one thread: when it is told of the end of the server, the withdrawal is under way.
+/// The runtime has one thread, so the withdrawal has started once the test notices the end of the server.
 #[tokio::test]
 async fn a_failed_server_still_handles_signals_while_it_is_withdrawn() {
     let _alone = ALONE.lock().await;
@@ -90,8 +90,8 @@ async fn a_failed_server_still_handles_signals_while_it_is_withdrawn() {
     fail.send(()).unwrap();
     timeout(LIMIT, ended.closed()).await.unwrap();
     send(Signal::TERM);
-    send(Signal::INT); // another one, since two of a kind may arrive as one
-    let outcome = timeout(LIMIT, server).await.expect("it does not hear").unwrap();
+    send(Signal::INT); // another kind, since two signals of a kind may arrive as one
+    let outcome = timeout(LIMIT, server).await.expect("the signals have no effect").unwrap();
     assert!(matches!(outcome, Err(ServeError::SecondSignal)), "{outcome:?}");
 }
 
@@ -105,8 +105,8 @@ fn service() -> ServiceName {
     "user.rpc".parse().unwrap()
 }
 
-/// A server that does nothing until it is told to shut down.
-async fn until_told(_listener: Listener, shutdown: Shutdown) -> io::Result<()> {
+/// A server that does nothing until its shutdown.
+async fn idle_server(_listener: Listener, shutdown: Shutdown) -> io::Result<()> {
     shutdown.await;
     Ok(())
 }
@@ -124,7 +124,7 @@ async fn until(store: &MemRegistry, status: InstanceStatus) {
             watch.next().await.unwrap().unwrap();
         }
     };
-    timeout(LIMIT, reached).await.unwrap_or_else(|_| panic!("it is never {status:?}"));
+    timeout(LIMIT, reached).await.unwrap_or_else(|_| panic!("no instance becomes {status:?}"));
 }
 
 fn send(signal: Signal) {

@@ -1,4 +1,4 @@
-//! A process starts while its store is down, on real servers: nobody calls anything when the store is back.
+//! A process starts while its store is down, on real servers. It recovers by itself once the store is back.
 #![cfg(all(feature = "etcd", feature = "redis"))]
 #![allow(clippy::unwrap_used)]
 
@@ -17,11 +17,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-/// How long anything may take.
+/// The timeout of each step.
 const LIMIT: Duration = Duration::from_secs(30);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(LIMIT, future).await.expect("it happens in time")
+    timeout(LIMIT, future).await.expect("the step hangs")
 }
 
 fn node(service: &str, id: &str) -> Instance {
@@ -56,7 +56,7 @@ async fn until_status(
     let mut statuses = registration.statuses();
     within(async {
         loop {
-            let status = statuses.next().await.expect("the registration goes on");
+            let status = statuses.next().await.expect("the registration ended");
             if is(&status) {
                 return status;
             }
@@ -106,7 +106,7 @@ async fn a_process_starts_while_the_store_is_down(url: &str, server: &mut Proces
     until_status(&order, |status| is_refused(status, ErrorKind::Unavailable)).await;
     let mut orders = client.discover("order.rpc").unwrap();
     let error = within(orders.ready(Duration::from_secs(1))).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "there is no file of it");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "loaded without a snapshot file");
     let ViewStatus::Loading { why, .. } = orders.status() else { panic!("{:?}", orders.status()) };
     assert_eq!(why.unwrap().kind(), ErrorKind::Unavailable);
 
@@ -139,8 +139,8 @@ async fn a_process_starts_while_redis_is_down_and_is_live_once_it_is_up() {
     a_process_starts_while_the_store_is_down(&url, server.process().unwrap()).await;
 }
 
-/// A refusal is what a view and a registration say at once. Returns both.
-async fn are_refused(url: &str, kind: ErrorKind) -> (View, Registration) {
+/// Asserts that a view and a registration report the refusal of the store at once. Returns both.
+async fn assert_refused(url: &str, kind: ErrorKind) -> (View, Registration) {
     let error = within(connect(url)).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error:?}");
     let client = Client::builder(url).connect_lazy().unwrap();
@@ -157,11 +157,11 @@ async fn are_refused(url: &str, kind: ErrorKind) -> (View, Registration) {
 }
 
 #[tokio::test]
-async fn a_redis_that_evicts_keys_is_invalid_at_once_and_used_once_it_is_corrected() {
+async fn a_redis_that_evicts_keys_is_invalid_at_once_and_used_after_its_correction() {
     let arguments = ["--maxmemory-policy", "allkeys-lru"].map(str::to_owned).to_vec();
     let options = ServerOptions { url: None, arguments, ..Redis::options() };
     let server = within(Redis::start_with(options)).await.unwrap();
-    let (mut view, registration) = are_refused(server.url(), ErrorKind::Invalid).await;
+    let (mut view, registration) = assert_refused(server.url(), ErrorKind::Invalid).await;
     let corrected = async {
         let mut operator = TcpStream::connect(server.address()).await.unwrap();
         operator.write_all(b"CONFIG SET maxmemory-policy noeviction\r\n").await.unwrap();
@@ -180,7 +180,7 @@ async fn a_wrong_password_of_redis_is_denied_at_once() {
     let options = ServerOptions { url: None, arguments, ..Redis::options() };
     let server = within(Redis::start_with(options)).await.unwrap();
     let url = server.url().replace("redis://", "redis://:wrong@");
-    drop(are_refused(&url, ErrorKind::Denied).await);
+    drop(assert_refused(&url, ErrorKind::Denied).await);
 }
 
 #[tokio::test]
@@ -189,11 +189,11 @@ async fn a_wrong_password_of_etcd_is_denied_at_once() {
     let server = within(Etcd::start_with(options)).await.unwrap();
     within(server.enable_auth("registry/")).await.unwrap();
     let url = server.url().replace("etcd://", "etcd://app:wrong@");
-    drop(are_refused(&url, ErrorKind::Denied).await);
+    drop(assert_refused(&url, ErrorKind::Denied).await);
 }
 
 #[tokio::test]
-async fn a_url_that_is_wrong_is_refused_without_a_server() {
+async fn an_invalid_url_is_refused_without_a_server() {
     for url in ["etcd://h?layout=mine", "redis://h?prefx=a", "mem://host:80", "consul://h", "h"] {
         let error = Client::builder(url).connect_lazy().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{url}: {error:?}");
@@ -213,7 +213,7 @@ async fn a_server_and_a_client_of_go_zero_start_while_etcd_is_down() {
     let config = ServerConfig::from_yaml(&yaml).unwrap();
     let bound = "127.0.0.1:8080".parse().unwrap();
     let registration = within(config.register_with(bound, in_background())).await;
-    let registration = registration.unwrap().expect("it has a registry");
+    let registration = registration.unwrap().expect("the configuration names no registry");
 
     let client = ClientConfig::from_yaml(&format!("{{{etcd}}}")).unwrap();
     assert!(client.non_block());

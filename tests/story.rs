@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-#[allow(dead_code)] // its `main` is for people
+#[allow(dead_code)] // its `main` is not called
 #[path = "../examples/quickstart.rs"]
 mod quickstart;
 
@@ -17,33 +17,33 @@ const STORY: [&str; 8] = [
     "alice is removed",
 ];
 
-#[allow(dead_code)] // by the features there may be no store to tell it on
-async fn tell(url: &str) {
-    let mut told = Vec::new();
-    let story = quickstart::story(url, |line| told.push(line));
+#[allow(dead_code)] // unused if no store is built in
+async fn assert_story(url: &str) {
+    let mut lines = Vec::new();
+    let story = quickstart::story(url, |line| lines.push(line));
     registry_testkit::lag::timeout(Duration::from_secs(20), story)
         .await
-        .expect("it ends")
-        .expect("it is told");
-    assert_eq!(told, STORY);
+        .expect("the quickstart hangs")
+        .expect("the quickstart failed");
+    assert_eq!(lines, STORY);
 }
 
 #[cfg(feature = "mem")]
 #[tokio::test(start_paused = true)]
-async fn on_memory() {
-    tell("mem://").await;
+async fn story_on_memory() {
+    assert_story("mem://").await;
 }
 
 #[cfg(feature = "etcd")]
 #[tokio::test]
-async fn on_etcd() {
-    let server = registry_testbed::servers::Etcd::start().await.expect("a server");
-    tell(server.url()).await;
+async fn story_on_etcd() {
+    let server = registry_testbed::servers::Etcd::start().await.expect("etcd does not start");
+    assert_story(server.url()).await;
 }
 
 #[cfg(feature = "redis")]
 #[tokio::test]
-async fn on_redis() {
-    let server = registry_testbed::servers::Redis::start().await.expect("a server");
-    tell(server.url()).await;
+async fn story_on_redis() {
+    let server = registry_testbed::servers::Redis::start().await.expect("Redis does not start");
+    assert_story(server.url()).await;
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 const TTL: Duration = Duration::from_secs(5);
 
-#[allow(dead_code)] // without a store nothing connects
+#[allow(dead_code)] // unused if no store is built in
 async fn a_default_registration_uses_the_ttl_of(url: &str) {
     let test = async {
         let registry = connect(url).await.unwrap().registry().clone();
-        assert_eq!(registry.default_ttl(), Some(TTL), "a view uses this");
+        assert_eq!(registry.default_ttl(), Some(TTL), "the default of views");
         let lease = LeaseId::random();
         let id = lease.to_string().parse().unwrap();
         let node = Instance::from_parts("a".parse().unwrap(), id, "10.0.0.1:80".parse().unwrap());
@@ -22,11 +22,11 @@ async fn a_default_registration_uses_the_ttl_of(url: &str) {
         assert_registered_for_ttl(&*registry, &registration, lease).await;
         registration.stop().await.unwrap();
     };
-    timeout(Duration::from_secs(20), test).await.expect("it takes too long");
+    timeout(Duration::from_secs(20), test).await.expect("the test hangs");
 }
 
-/// A store refuses a lease id that is in use with another ttl.
-#[allow(dead_code)] // as above
+/// Asserts the ttl of a registration. A store refuses a lease id that is in use with another ttl.
+#[allow(dead_code)] // unused if no store is built in
 async fn assert_registered_for_ttl(
     registry: &dyn Registry,
     registration: &Registration,
@@ -39,18 +39,18 @@ async fn assert_registered_for_ttl(
     registry
         .register(&node, &claim(TTL), &CallOptions::DEFAULT)
         .await
-        .expect("it is registered with this ttl");
+        .expect("registered with another ttl");
 }
 
 #[cfg(feature = "mem")]
 #[tokio::test]
-async fn on_memory() {
+async fn ttl_on_memory() {
     a_default_registration_uses_the_ttl_of("mem://?ttl=5s").await;
 }
 
 #[cfg(feature = "etcd")]
 #[tokio::test]
-async fn on_etcd() {
+async fn ttl_on_etcd() {
     let server = registry_testbed::servers::Etcd::start().await.unwrap();
     a_default_registration_uses_the_ttl_of(&format!("{}?ttl=5s", server.url())).await;
     let go_zero = format!("{}?layout=go-zero&ttl=5s", server.url());
@@ -59,21 +59,21 @@ async fn on_etcd() {
 
 #[cfg(feature = "redis")]
 #[tokio::test]
-async fn on_redis() {
+async fn ttl_on_redis() {
     let server = registry_testbed::servers::Redis::start().await.unwrap();
     a_default_registration_uses_the_ttl_of(&format!("{}?ttl=5s", server.url())).await;
 }
 
 #[cfg(all(feature = "redis", feature = "go-zero"))]
 #[tokio::test]
-async fn in_a_configuration() {
+async fn ttl_in_a_go_zero_configuration() {
     let server = registry_testbed::servers::Redis::start().await.unwrap();
     let url = format!("{}?ttl=5s", server.url());
     let yaml = format!("{{Name: a, ListenOn: '127.0.0.1:0', ServiceRegistry: {{Url: '{url}'}}}}");
     let config = service_registry::go_zero::ServerConfig::from_yaml(&yaml).unwrap();
     let bound = ([127, 0, 0, 1], 4000).into();
     let registration = timeout(Duration::from_secs(20), config.register(bound)).await.unwrap();
-    let registration = registration.unwrap().expect("it names a registry");
+    let registration = registration.unwrap().expect("the configuration names no registry");
     let lease = registration.instance().id().as_str().parse().unwrap();
     let registry = connect(&url).await.unwrap().registry().clone();
     assert_registered_for_ttl(&*registry, &registration, LeaseId::new(lease).unwrap()).await;

@@ -1,17 +1,17 @@
-//! Where a file does not mean here what it means to go-zero, and why.
+//! The cases in which this library reads a file differently from go-zero, with the reason.
 
 use serde_json::Value;
 
 pub(crate) struct Difference {
-    /// The cases, with `*` for any text.
+    /// The names of the cases. `*` stands for any text.
     cases: &'static [&'static str],
-    /// A part of the error with which they are refused; `None` if they are not.
+    /// A part of the error that this library refuses the file with; `None` if it accepts the file.
     refused: Option<&'static str>,
     pub(crate) why: &'static str,
 }
 
 impl Difference {
-    /// Whether it is about that case.
+    /// Returns whether the difference covers the case `name`.
     pub(crate) fn covers(&self, name: &str) -> bool {
         self.cases.iter().any(|case| match case.split_once('*') {
             None => *case == name,
@@ -22,8 +22,8 @@ impl Difference {
         })
     }
 
-    /// Whether `ours` is what it says.
-    pub(crate) fn is(&self, ours: &Result<Value, String>) -> bool {
+    /// Returns whether `ours` is the expected result.
+    pub(crate) fn matches(&self, ours: &Result<Value, String>) -> bool {
         match (ours, self.refused) {
             (Err(message), Some(hint)) => message.contains(hint),
             (Ok(_), None) => true,
@@ -36,7 +36,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         cases: &["client/endpoint-unix.yaml", "client/target-unix.yaml"],
         refused: Some("`"),
-        why: "an instance has a host and a port: sockets of a file system are not called",
+        why: "an instance has a host and a port: Unix sockets are not supported",
     },
     Difference {
         cases: &[
@@ -46,7 +46,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             "client/target-bare-without-port.yaml",
         ],
         refused: Some("cannot be used"),
-        why: "go-zero dials an address without a port for ever, and fails",
+        why: "go-zero dials an address without a port in vain, without an end",
     },
     Difference {
         cases: &[
@@ -55,7 +55,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             "client/target-unknown.yaml",
         ],
         refused: Some("not a channel target"),
-        why: "gRPC in Go takes what it does not know for an address, dials it for ever, and fails",
+        why: "gRPC in Go takes an unknown form for an address, and dials it in vain without an end",
     },
     Difference {
         cases: &[
@@ -64,7 +64,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             "client/target-polaris.yaml",
         ],
         refused: Some("use a registry on etcd or Redis"),
-        why: "these are served by zero-contrib alone",
+        why: "only zero-contrib supports these",
     },
     Difference {
         cases: &["client/target-dns-name.yaml"],
@@ -74,7 +74,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         cases: &["client/target-dns-server.yaml"],
         refused: Some("a DNS server in the target is not supported"),
-        why: "no server of names is asked but those of the system",
+        why: "only the system's resolver is used",
     },
     Difference {
         cases: &[
@@ -82,8 +82,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             "client/target-etcd-legacy-option.yaml",
             "client/target-etcd-more-options.yaml",
         ],
-        refused: Some("go-zero would not read"),
-        why: "go-zero passes options over, even a key: whoever wrote them believes that they count",
+        refused: Some("go-zero ignores them"),
+        why: "go-zero ignores these options, even a key, although their author expects an effect",
     },
     Difference {
         cases: &["client/target-etcd-no-key.yaml"],
@@ -103,17 +103,17 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             "server/generated-ca-null.yaml",
         ],
         refused: Some("only some of `Etcd.CertFile`"),
-        why: "go-zero goes without TLS, although files for it are named",
+        why: "go-zero connects without TLS, although the file names TLS files",
     },
     Difference {
         cases: &["server/http-host-with-tls-files.yaml"],
         refused: Some("would not use TLS"),
-        why: "go-zero goes without TLS, although files for it are named",
+        why: "go-zero connects without TLS, although the file names TLS files",
     },
     Difference {
         cases: &["server/http-and-https-hosts.yaml"],
         refused: Some("mixes protocols"),
-        why: "go-zero goes by the first: without TLS to all, or with TLS to all",
+        why: "in go-zero the first host decides: TLS to all hosts, or to none",
     },
     Difference {
         cases: &[
@@ -128,7 +128,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         cases: &["server/generated-hosts-null-list.json", "server/generated-hosts-mixed-list.yaml"],
         refused: Some("`Etcd.Hosts` has an entry that is not"),
-        why: "an empty host is nobody's: go-zero does not register, or dials it for ever",
+        why: "with an empty host go-zero does not register, or dials it in vain without an end",
     },
     Difference {
         cases: &["server/empty-listen-on.yaml", "server/generated-listen-on-*"],
@@ -138,12 +138,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         cases: &["server/named-port.yaml"],
         refused: Some("`ListenOn` cannot be used"),
-        why: "what is published has a port in digits",
+        why: "a published address needs a numeric port",
     },
     Difference {
         cases: &["server/hosts-twice.yaml"],
         refused: Some("stated twice in different case"),
-        why: "go-zero takes now this one and now that",
+        why: "go-zero takes either of them at random",
     },
     Difference {
         cases: &["server/name-twice.*"],
@@ -153,16 +153,16 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         cases: &["server/two-documents.yaml", "server/two-values.json"],
         refused: Some("line=`"),
-        why: "go-zero reads the first one, and silently nothing behind it",
+        why: "go-zero silently ignores everything after the first one",
     },
     Difference {
         cases: &["server/plain.json5"],
         refused: Some("the extension of the configuration file"),
-        why: "go-zero reads JSON5 since 1.10; YAML reads almost all of it, so it is not worth a parser",
+        why: "go-zero reads JSON5 since 1.10; YAML covers almost all of it, so there is no parser for it here",
     },
     Difference {
         cases: &["server/skip-verify.yaml"],
         refused: Some("disables the verification of etcd's identity"),
-        why: "whoever is on the way reads and changes all: it takes a second word, of ours",
+        why: "without verification anyone in between can read and change everything: a second option must confirm it",
     },
 ];

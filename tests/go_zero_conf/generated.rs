@@ -1,9 +1,9 @@
-//! Cases that nobody would write: each field with values of each type, in each format.
+//! Generated cases: each field with values of each type, in each format.
 
 use std::collections::BTreeMap;
 
-/// The fields of a configuration in JSON, but for its quotes; `%` stands for the value of the one that the case is about.
-/// JSON is YAML, too.
+/// The name of a field, and a configuration in JSON with single quotes, in which `%` is the value of that field. JSON is
+/// also YAML.
 type Template = (&'static str, &'static [&'static str]);
 
 const SERVERS: [Template; 11] = [
@@ -51,7 +51,7 @@ const CLIENTS: [Template; 7] = [
     ("middlewares", &["'Etcd': {'Hosts': ['h'], 'Key': 'a'}", "'Middlewares': %"]),
 ];
 
-/// Values, each with a name.
+/// Values in YAML, with a name for each.
 const YAML: [(&str, &str); 23] = [
     ("yes", "yes"),
     ("off", "off"),
@@ -78,7 +78,7 @@ const YAML: [(&str, &str); 23] = [
     ("tagged", "!!str 1"),
 ];
 
-/// Values that YAML has from JSON, so that they are written alike in both.
+/// Values in JSON, with a name for each.
 const JSON: [(&str, &str); 13] = [
     ("null", "null"),
     ("empty", "\"\""),
@@ -109,7 +109,7 @@ const TOML: [(&str, &str); 11] = [
     ("date", "2026-01-01"),
 ];
 
-/// An `Etcd`, or none, around a client and in it.
+/// The `Etcd` section around a client and inside of it, with a name for each.
 const INHERITED: [(&str, &str); 8] = [
     ("none", ""),
     ("empty", "Etcd: {}, "),
@@ -121,7 +121,7 @@ const INHERITED: [(&str, &str); 8] = [
     ("half", "Etcd: {Hosts: [h5], Key: k5, Pass: ''}, "),
 ];
 
-/// The text of each case, by its name.
+/// Returns the text of each case by its name.
 pub(crate) fn cases() -> BTreeMap<String, String> {
     let mut cases = BTreeMap::new();
     for (kind, templates) in [("server", &SERVERS[..]), ("client", &CLIENTS[..])] {

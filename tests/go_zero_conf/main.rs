@@ -1,7 +1,7 @@
-//! What go-zero makes of a configuration file, and what is made of it here.
+//! Compares how go-zero and this library read a configuration file.
 //!
-//! `files/understood.json` is what `interop conf` of `interop/go` prints for the folder `files`: go-zero itself reads
-//! them there. `cargo xtask go-zero` runs it again and compares.
+//! `files/understood.json` is the output of `interop conf` in `interop/go` for the folder `files`, which go-zero itself
+//! reads there. `cargo xtask go-zero` runs it again and compares.
 #![cfg(all(feature = "go-zero", feature = "grpc"))]
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Set, it makes the generated cases anew.
+/// The variable that makes this test write the generated cases again.
 const ACCEPT: &str = "REGISTRY_TEST_ACCEPT";
 
 fn folder() -> PathBuf {
@@ -28,7 +28,7 @@ fn read_json<T: serde::de::DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&text).unwrap()
 }
 
-/// The text of each case, by its name: the kind of configuration, `/`, and the name of a file.
+/// Returns the text of each case by its name: the kind of configuration, `/`, and a file name.
 fn cases() -> BTreeMap<String, String> {
     let mut cases: BTreeMap<String, String> = read_json("generated.json");
     for kind in ["server", "client", "both"] {
@@ -41,7 +41,7 @@ fn cases() -> BTreeMap<String, String> {
     cases
 }
 
-/// What is understood here, or the error.
+/// Returns what this library reads, or its error.
 fn understand(kind: &str, path: &Path, loader: &Loader) -> Result<Value, String> {
     #[derive(serde::Deserialize)]
     struct Both {
@@ -64,7 +64,7 @@ fn understand(kind: &str, path: &Path, loader: &Loader) -> Result<Value, String>
 }
 
 #[test]
-fn a_file_means_what_it_means_to_go_zero_or_is_listed_with_a_reason() {
+fn file_is_read_as_by_go_zero_or_listed_as_a_difference() {
     let understood: BTreeMap<String, Value> = read_json("understood.json");
     let environment: BTreeMap<String, String> = read_json("environment.json");
     let use_env = Loader::new().use_variables(move |name| environment.get(name).cloned());
@@ -88,7 +88,7 @@ fn a_file_means_what_it_means_to_go_zero_or_is_listed_with_a_reason() {
         let listed = DIFFERENCES.iter().position(|difference| difference.covers(name));
         match (equal, listed) {
             (true, _) => {}
-            (false, Some(at)) if DIFFERENCES[at].is(&ours) => used[at] += 1,
+            (false, Some(at)) if DIFFERENCES[at].matches(&ours) => used[at] += 1,
             (false, _) => {
                 wrong.push(format!("{name}\n  go-zero {theirs}\n  here    {ours:?}\n{text}"));
             }
@@ -101,7 +101,7 @@ fn a_file_means_what_it_means_to_go_zero_or_is_listed_with_a_reason() {
 }
 
 #[test]
-fn the_generated_cases_are_those_that_go_zero_has_read() {
+fn generated_cases_are_those_that_go_zero_has_read() {
     let path = folder().join("generated.json");
     let generated = serde_json::to_string_pretty(&generated::cases()).unwrap() + "\n";
     if std::env::var_os(ACCEPT).is_some() {

@@ -1,4 +1,4 @@
-//! What is understood, as JSON, in the form of the program in Go.
+//! What this library reads, in the JSON form of the program in Go.
 
 use serde_json::{Value, json};
 use service_registry::ServiceName;
@@ -58,7 +58,7 @@ fn place(registry: &Target, service: &ServiceName) -> Value {
     place
 }
 
-/// What the program in Go understood, with all that it leaves to go-zero's libraries.
+/// Completes what the program in Go reads with the defaults that go-zero's libraries apply later.
 pub(crate) fn normal(theirs: &Value) -> Value {
     let mut theirs = theirs.clone();
     if let Some(listen_on) = theirs.pointer_mut("/server/listen_on")
@@ -79,7 +79,7 @@ pub(crate) fn normal(theirs: &Value) -> Value {
     theirs
 }
 
-/// A host as etcd's client dials it.
+/// Returns a host in the form that etcd's client dials.
 fn with_port(host: &str) -> String {
     let host = host.trim_start_matches("http://").trim_start_matches("https://");
     let has_port = host.rsplit(']').next().unwrap().contains(':');

@@ -1,6 +1,6 @@
-//! The health check of a service's own.
+//! Tests of a service's own health check.
 
-use crate::support::{LIMIT, World, listen, until_told, within};
+use crate::support::{LIMIT, World, listen, until_ended, within};
 use registry_testkit::lag::timeout;
 use service_registry::InstanceStatus;
 use service_registry::serve::{HealthCheck, HealthReporter, serve};
@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_fails_three_times_takes_the_instance_out_and_one_success_puts_it_back() {
+async fn three_failures_of_the_check_drain_the_instance_and_one_success_restores_it() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (options, end) = until_told();
+    let (options, end) = until_ended();
     let is_healthy = Arc::new(AtomicBool::new(true));
     let (checked, reports) = (is_healthy.clone(), Arc::new(Mutex::new(Vec::new())));
     let (reported, (changes, updates)) = (reports.clone(), watch::channel(node.clone()));
@@ -37,8 +37,8 @@ async fn a_check_that_fails_three_times_takes_the_instance_out_and_one_success_p
     is_healthy.store(false, Ordering::SeqCst);
     let start = tokio::time::Instant::now();
     world.next_is(InstanceStatus::Draining).await;
-    assert!(start.elapsed() > interval * 2, "it took three checks");
-    // What its owner changes meanwhile does not bring it back.
+    assert!(start.elapsed() > interval * 2, "drained before the third check");
+    // An update by the owner does not end the draining.
     changes.send_replace(node.clone().with_weight(7));
     let draining = world.next_is(InstanceStatus::Draining).await;
     assert_eq!(draining.weight(), 7);
@@ -51,10 +51,10 @@ async fn a_check_that_fails_three_times_takes_the_instance_out_and_one_success_p
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_hangs_fails() {
+async fn a_hanging_check_counts_as_a_failure() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (options, end) = until_told();
+    let (options, end) = until_ended();
     let check = HealthCheck::new(pending::<bool>).with_failures(1);
     let options = options.with_check(check.with_interval(Duration::from_millis(1)));
     let server = serve(listener, &world.client(), node, options, |_listener, shutdown| async {
@@ -68,13 +68,13 @@ async fn a_check_that_hangs_fails() {
     within(server).await.unwrap().unwrap();
 }
 
-/// Each update began the interval and the count of failures anew, so a busy owner was never found unhealthy. An update that
-/// was refused took the place of the instance, so that its draining was refused as well.
+/// Prevents two bugs: each update restarted the interval and the count of failures, so an owner with many updates was
+/// never found unhealthy. And a refused update replaced the instance, so that its draining was refused as well.
 #[tokio::test(start_paused = true)]
-async fn updates_neither_put_off_the_check_nor_keep_it_from_taking_the_instance_out() {
+async fn updates_neither_delay_the_check_nor_prevent_the_draining() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (options, end) = until_told();
+    let (options, end) = until_ended();
     let (changes, updates) = watch::channel(node.clone());
     let check = HealthCheck::new(|| ready(false)).with_interval(Duration::from_secs(2));
     let options = options.with_check(check).with_updates(updates);
@@ -96,8 +96,8 @@ async fn updates_neither_put_off_the_check_nor_keep_it_from_taking_the_instance_
             });
         }
     });
-    let taken_out = async { while world.next_put().await.status() != InstanceStatus::Draining {} };
-    timeout(LIMIT, taken_out).await.unwrap();
+    let drained = async { while world.next_put().await.status() != InstanceStatus::Draining {} };
+    timeout(LIMIT, drained).await.unwrap();
     owner.abort();
     end.send(()).unwrap();
     within(server).await.unwrap().unwrap();

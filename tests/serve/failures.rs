@@ -1,7 +1,7 @@
-//! What goes wrong leaves nothing registered.
+//! After any failure, no instance stays registered.
 
 use crate::support::{
-    LIMIT, Outcome, SHORT, World, listen, request, serve_slowly, until_told, within,
+    LIMIT, Outcome, SHORT, World, listen, request, serve_slowly, until_ended, within,
 };
 use service_registry::serve::{ServeError, ServeOptions, serve};
 use service_registry::store::Start;
@@ -18,7 +18,7 @@ use tokio::time::sleep;
 async fn a_server_that_fails_at_once_is_never_registered() {
     let world = World::new().await;
     let (listener, node) = listen().await;
-    let (options, _end) = until_told();
+    let (options, _end) = until_ended();
     let outcome = within(serve(listener, &world.client(), node, options, |_, _| async {
         Err(io::Error::other("broken"))
     }));
@@ -27,7 +27,7 @@ async fn a_server_that_fails_at_once_is_never_registered() {
     world.nothing_ever_was().await;
 }
 
-/// A server that fails when it is told to.
+/// Starts a server that fails once the returned sender is used.
 fn serve_until_it_fails(
     world: &World,
     listener: TcpListener,
@@ -46,21 +46,21 @@ fn serve_until_it_fails(
 async fn a_server_that_fails_later_is_withdrawn_before_the_error() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (options, _end) = until_told();
+    let (options, _end) = until_ended();
     let (server, fail) = serve_until_it_fails(&world, listener, node, options);
     world.next_is(InstanceStatus::Up).await;
     fail.send(()).unwrap();
     let outcome = within(server).await.unwrap();
     assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
     world.nobody_is_listed().await;
-    world.next_is_gone().await; // and never was draining: there is nothing to drain
+    world.next_is_gone().await; // without draining, since the server has ended
 }
 
 #[tokio::test]
 async fn a_server_that_fails_while_it_drains_is_withdrawn_at_once() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (mut options, end) = until_told();
+    let (mut options, end) = until_ended();
     options.drain = LIMIT * 10;
     let (server, fail) = serve_until_it_fails(&world, listener, node, options);
     world.next_is(InstanceStatus::Up).await;
@@ -73,10 +73,10 @@ async fn a_server_that_fails_while_it_drains_is_withdrawn_at_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_while_it_is_being_registered_is_not_left_registered() {
+async fn a_server_that_fails_during_its_registration_is_withdrawn() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (options, _end) = until_told();
+    let (options, _end) = until_ended();
     let slow = FaultyRegistry::new(world.store.clone());
     slow.inject(Fault::Latency { min: SHORT * 4, max: SHORT * 4 });
     let outcome =
@@ -86,7 +86,7 @@ async fn a_server_that_fails_while_it_is_being_registered_is_not_left_registered
         });
     let outcome: Outcome = within(outcome).await;
     assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
-    world.next_is(InstanceStatus::Up).await; // the request was under way
+    world.next_is(InstanceStatus::Up).await; // the request was in flight
     world.nobody_is_listed().await;
 }
 
@@ -94,11 +94,11 @@ async fn a_server_that_fails_while_it_is_being_registered_is_not_left_registered
 async fn a_server_that_cannot_be_registered_is_shut_down() {
     let world = World::new().await;
     let (listener, node) = listen().await;
-    let (mut options, _end) = until_told();
+    let (mut options, _end) = until_ended();
     options.registration = RegistrationOptions::default().with_start(Start::Within(SHORT));
     let away = FaultyRegistry::new(world.store.clone());
     away.inject(Fault::Outage);
-    let (mut told, was_told) = oneshot::channel::<()>();
+    let (mut shut_down, was_shut_down) = oneshot::channel::<()>();
     let outcome = serve(
         listener,
         &Client::from_registry(away),
@@ -106,13 +106,13 @@ async fn a_server_that_cannot_be_registered_is_shut_down() {
         options,
         |_listener, shutdown| async move {
             shutdown.await;
-            drop(was_told);
+            drop(was_shut_down);
             Ok(())
         },
     );
     let outcome: Outcome = within(outcome).await;
     assert!(matches!(outcome, Err(ServeError::NotRegistered(_))), "{outcome:?}");
-    within(told.closed()).await;
+    within(shut_down.closed()).await;
     world.nothing_ever_was().await;
 }
 
@@ -121,7 +121,7 @@ async fn a_server_that_does_not_become_ready_is_never_registered() {
     for (hangs, limit) in [(true, SHORT), (false, LIMIT)] {
         let world = World::new().await;
         let (listener, node) = listen().await;
-        let (mut options, _end) = until_told();
+        let (mut options, _end) = until_ended();
         options.ready_timeout = limit;
         options.ready = Some(Box::pin(async move {
             if hangs {
@@ -140,10 +140,13 @@ async fn a_server_that_does_not_become_ready_is_never_registered() {
 async fn a_shutdown_before_the_registration_is_no_error() {
     let world = World::new().await;
     let (listener, node) = listen().await;
-    let (mut options, end) = until_told();
+    let (mut options, end) = until_ended();
     options.ready = Some(Box::pin(pending()));
     let (server, ..) = serve_slowly(&world, listener, &node, options);
-    assert!(within(request(&node, "/")).await.unwrap().ends_with("hello"), "it runs meanwhile");
+    assert!(
+        within(request(&node, "/")).await.unwrap().ends_with("hello"),
+        "must serve before it is ready"
+    );
     end.send(()).unwrap();
     within(server).await.unwrap().unwrap();
     world.nothing_ever_was().await;
@@ -153,7 +156,7 @@ async fn a_shutdown_before_the_registration_is_no_error() {
 async fn a_store_that_does_not_acknowledge_the_withdrawal_is_an_error() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (mut options, end) = until_told();
+    let (mut options, end) = until_ended();
     options.registration.stop_timeout = SHORT;
     let link = FaultyRegistry::new(world.store.clone());
     let server = serve(

@@ -1,4 +1,4 @@
-//! A server as small as can be: each connection is a task, and one that was accepted is completed.
+//! A minimal HTTP server: each connection is a task, and every accepted connection is completed.
 
 use service_registry::serve::{Connection, Listener, Shutdown};
 use std::io;
@@ -8,14 +8,14 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// Its slow page: `asked` is notified when it is requested, and it is answered at `let_go`.
+/// The slow page: `requested` is notified by a request, which is answered once `release` is notified.
 #[derive(Clone, Default)]
 pub(crate) struct Slow {
-    pub(crate) asked: Arc<Notify>,
-    pub(crate) let_go: Arc<Notify>,
+    pub(crate) requested: Arc<Notify>,
+    pub(crate) release: Arc<Notify>,
 }
 
-/// Answers `/slow` with `done` when it is let go, and anything else with `hello`, until it is shut down.
+/// Answers `/slow` with `done` once it is released, and any other path with `hello`, until the shutdown.
 pub(crate) async fn run(
     mut listener: Listener,
     mut shutdown: Shutdown,
@@ -40,11 +40,11 @@ async fn answer(stream: Connection<TcpStream>, slow: Slow) -> io::Result<()> {
     stream.read_line(&mut line).await?;
     let mut body = "hello";
     if line.starts_with("GET /slow ") {
-        slow.asked.notify_one();
-        slow.let_go.notified().await;
+        slow.requested.notify_one();
+        slow.release.notified().await;
         body = "done";
     }
-    while stream.read_line(&mut line).await? > 2 {} // the headers, up to an empty line
+    while stream.read_line(&mut line).await? > 2 {} // skips the headers up to the empty line
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:";
     stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).await
 }

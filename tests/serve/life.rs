@@ -1,6 +1,6 @@
-//! From registered to closed.
+//! Tests of a server's life, from its registration to its end.
 
-use crate::support::{SHORT, World, listen, request, serve_slowly, service, until_told, within};
+use crate::support::{SHORT, World, listen, request, serve_slowly, service, until_ended, within};
 use registry_core::CallOptions;
 use service_registry::serve::{HealthReporter, ServeError, serve};
 use service_registry::store::Registry;
@@ -12,20 +12,20 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 #[tokio::test]
-async fn a_server_drains_then_is_withdrawn_and_only_then_refuses() {
+async fn a_server_drains_is_withdrawn_and_only_then_refuses_connections() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (options, end) = until_told();
+    let (options, end) = until_ended();
     let store = world.store.clone();
     let server = serve(listener, &world.client(), node, options, |listener, shutdown| async move {
         assert!(
             store.load(&service(), &CallOptions::DEFAULT).await.unwrap().records().is_empty(),
-            "it runs first"
+            "registered before the server runs"
         );
         shutdown.await;
         assert!(
             store.load(&service(), &CallOptions::DEFAULT).await.unwrap().records().is_empty(),
-            "it ends last"
+            "shut down before the withdrawal"
         );
         drop(listener);
         io::Result::Ok(())
@@ -45,20 +45,23 @@ async fn a_server_drains_then_is_withdrawn_and_only_then_refuses() {
 async fn a_request_in_flight_completes_after_the_withdrawal() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (options, end) = until_told();
+    let (options, end) = until_ended();
     let (server, slow) = serve_slowly(&world, listener, &node, options);
     world.next_is(InstanceStatus::Up).await;
     let answer = tokio::spawn({
         let node = node.clone();
         async move { request(&node, "/slow").await }
     });
-    within(slow.asked.notified()).await;
+    within(slow.requested.notified()).await;
     end.send(()).unwrap();
     world.next_is(InstanceStatus::Draining).await;
-    assert!(within(request(&node, "/")).await.unwrap().ends_with("hello"), "it still serves");
+    assert!(
+        within(request(&node, "/")).await.unwrap().ends_with("hello"),
+        "must serve while draining"
+    );
     world.next_is_gone().await;
-    sleep(SHORT).await; // some of the grace
-    slow.let_go.notify_one();
+    sleep(SHORT).await; // a part of the grace
+    slow.release.notify_one();
     assert!(within(answer).await.unwrap().unwrap().ends_with("done"));
     within(server).await.unwrap().unwrap();
 }
@@ -67,12 +70,12 @@ async fn a_request_in_flight_completes_after_the_withdrawal() {
 async fn requests_that_outlast_the_grace_are_an_error() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (mut options, end) = until_told();
+    let (mut options, end) = until_ended();
     options.grace = SHORT;
     let (server, slow) = serve_slowly(&world, listener, &node, options);
     world.next_is(InstanceStatus::Up).await;
     let _answer = tokio::spawn(async move { request(&node, "/slow").await });
-    within(slow.asked.notified()).await;
+    within(slow.requested.notified()).await;
     end.send(()).unwrap();
     let outcome = within(server).await.unwrap();
     assert!(
@@ -86,14 +89,14 @@ async fn requests_that_outlast_the_grace_are_an_error() {
 async fn an_update_by_the_owner_is_registered() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (mut options, end) = until_told();
+    let (mut options, end) = until_ended();
     let (changes, updates) = watch::channel(node.clone());
     options.updates = Some(updates);
     let (server, ..) = serve_slowly(&world, listener, &node, options);
     assert_eq!(world.next_is(InstanceStatus::Up).await, node);
     changes.send_replace(node.clone().with_weight(7));
     assert_eq!(world.next_is(InstanceStatus::Up).await.weight(), 7);
-    drop(changes); // nothing more to say
+    drop(changes); // no further updates
     end.send(()).unwrap();
     assert_eq!(world.next_is(InstanceStatus::Draining).await.weight(), 7);
     world.next_is_gone().await;
@@ -101,10 +104,10 @@ async fn an_update_by_the_owner_is_registered() {
 }
 
 #[tokio::test]
-async fn the_health_is_serving_from_registered_to_draining() {
+async fn the_health_is_serving_from_the_registration_to_the_draining() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
-    let (mut options, end) = until_told();
+    let (mut options, end) = until_ended();
     let (ready, is_ready) = oneshot::channel();
     options.ready = Some(Box::pin(async { is_ready.await.map_err(Into::into) }));
     let reports = Arc::new(Mutex::new(Vec::new()));
@@ -118,7 +121,10 @@ async fn the_health_is_serving_from_registered_to_draining() {
         }
     });
     let (server, _) = serve_slowly(&world, listener, &node, options);
-    assert!(within(request(&node, "/")).await.unwrap().ends_with("hello"), "it runs first");
+    assert!(
+        within(request(&node, "/")).await.unwrap().ends_with("hello"),
+        "must serve before it is ready"
+    );
     ready.send(()).unwrap();
     world.next_is(InstanceStatus::Up).await;
     end.send(()).unwrap();

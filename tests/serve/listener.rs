@@ -1,4 +1,4 @@
-//! What a listener accepts, and what its servers accept from callers.
+//! Tests of the listener: its connections, and the requests that servers accept over it.
 
 use crate::support::{listen, within};
 use futures_util::StreamExt;
@@ -7,7 +7,7 @@ use service_registry::serve::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// With Nagle's algorithm the p99 of a caller in Go was 41 ms instead of 6 ms.
+/// Prevents a bug: with Nagle's algorithm the p99 latency of a caller in Go was 41 ms instead of 6 ms.
 #[tokio::test]
 async fn accepted_connections_have_nodelay() {
     for local in ["127.0.0.1:0", "[::1]:0"] {
@@ -26,7 +26,7 @@ async fn accepted_connections_have_nodelay() {
 }
 
 #[tokio::test]
-async fn http_1_passes_both_ways() {
+async fn http_1_passes_unchanged_both_ways() {
     let (listener, node) = listen().await;
     let mut listener = Listener::from(listener);
     let mut caller = TcpStream::connect(node.address().as_str()).await.unwrap();
@@ -42,7 +42,7 @@ async fn http_1_passes_both_ways() {
     }
 }
 
-/// The type of a frame, and its payload.
+/// Reads a frame. Returns its type and payload.
 async fn frame(caller: &mut TcpStream) -> (u8, Vec<u8>) {
     let mut head = [0; 9];
     caller.read_exact(&mut head).await.unwrap();
@@ -66,7 +66,7 @@ async fn call(caller: &mut TcpStream, authority: &str) -> (u8, Vec<u8>) {
     }
 }
 
-/// Answers one request, as tonic and axum do it: over h2. Returns the authority that it saw.
+/// Answers requests over h2, as tonic and axum do. Returns the last authority that it saw.
 async fn answer_one(
     io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 ) -> Option<String> {
@@ -79,10 +79,10 @@ async fn answer_one(
     seen
 }
 
-/// Callers in Go that know two hosts of etcd could not call a server in Rust: each call failed with
-/// `RST_STREAM PROTOCOL_ERROR`.
+/// Prevents a bug: a caller in Go that is configured with two hosts of etcd could not call a server in Rust. Each call
+/// failed with `RST_STREAM PROTOCOL_ERROR`.
 #[tokio::test]
-async fn an_authority_that_h2_refuses_is_accepted() {
+async fn an_authority_that_h2_refuses_is_rewritten_and_accepted() {
     const RST_STREAM: u8 = 0x3;
     const PROTOCOL_ERROR: [u8; 4] = [0, 0, 0, 1];
     for (sent, seen) in [

@@ -1,4 +1,4 @@
-//! What others see of a server, and in which order, on real sockets.
+//! Tests of `serve` on real sockets: what clients and the store see of a server, and in which order.
 #![cfg(all(feature = "serve", feature = "mem"))]
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! A store, a server, and whoever looks.
+//! A store, servers, and the updates of a view.
 
 use crate::http::{self, Slow};
 use futures_util::StreamExt;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) type Outcome = Result<(), ServeError<io::Error>>;
 
-/// A store, and what it says of one service.
+/// A store, and the updates of a view of one service.
 pub(crate) struct World {
     pub(crate) store: MemRegistry,
     updates: Updates,
@@ -40,10 +40,10 @@ impl World {
 
     pub(crate) async fn next(&mut self) -> Change {
         loop {
-            match within(self.updates.next()).await.expect("it has no end") {
+            match within(self.updates.next()).await.expect("the updates ended") {
                 Update::Batch(batch) if batch.is_progress() => {}
                 Update::Batch(batch) => return batch.changes[0].clone(),
-                Update::Reset(reset) => panic!("the store was never away: {reset:?}"),
+                Update::Reset(reset) => panic!("reset without an outage: {reset:?}"),
                 Update::Status(_) => {}
             }
         }
@@ -52,14 +52,14 @@ impl World {
     pub(crate) async fn next_is(&mut self, status: InstanceStatus) -> Instance {
         match self.next().await {
             Change::Put(record) if record.instance().status() == status => record.into_instance(),
-            other => panic!("not {status:?}: {other:?}"),
+            other => panic!("expected {status:?}, got {other:?}"),
         }
     }
 
     pub(crate) async fn next_put(&mut self) -> Instance {
         match self.next().await {
             Change::Put(record) => record.into_instance(),
-            gone @ Change::Delete(_) => panic!("it is gone: {gone:?}"),
+            gone @ Change::Delete(_) => panic!("expected a put, got {gone:?}"),
         }
     }
 
@@ -74,7 +74,7 @@ impl World {
         );
     }
 
-    /// Whether anything was ever registered: it would have been heard by now.
+    /// Asserts that nothing was ever registered: the next change is that of a marker registered now.
     pub(crate) async fn nothing_ever_was(mut self) {
         let marker =
             Instance::from_parts(service(), "marker".parse().unwrap(), "h:1".parse().unwrap());
@@ -89,7 +89,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(LIMIT, future).await.expect("it takes too long")
+    timeout(LIMIT, future).await.expect("the operation hangs")
 }
 
 pub(crate) fn service() -> ServiceName {
@@ -102,11 +102,11 @@ pub(crate) async fn listen() -> (TcpListener, Instance) {
     (listener, Instance::from_parts(service(), "node-1".parse().unwrap(), address))
 }
 
-/// Options, and what to send to end the server.
-pub(crate) fn until_told() -> (ServeOptions, oneshot::Sender<()>) {
-    let (end, told) = oneshot::channel();
+/// Returns options, and a sender that shuts the server down.
+pub(crate) fn until_ended() -> (ServeOptions, oneshot::Sender<()>) {
+    let (end, ended) = oneshot::channel();
     let shutdown = async move {
-        if told.await.is_err() {
+        if ended.await.is_err() {
             pending::<()>().await;
         }
     };
@@ -126,7 +126,7 @@ pub(crate) async fn request(instance: &Instance, path: &str) -> io::Result<Strin
     Ok(answer)
 }
 
-/// A server with a slow page.
+/// Starts a server with a slow page.
 pub(crate) fn serve_slowly(
     world: &World,
     listener: TcpListener,

@@ -28,7 +28,7 @@ pub(crate) fn run(accept: bool) -> Result<()> {
         tests
     };
     if accept {
-        let cases = "the_generated_cases_are_those_that_go_zero_has_read";
+        let cases = "generated_cases_are_those_that_go_zero_has_read";
         execute(tests().args(["--test", "go_zero_conf", cases]).env("REGISTRY_TEST_ACCEPT", "1"))?;
     }
     step("go-zero reads configuration files");
