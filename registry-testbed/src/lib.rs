@@ -1,15 +1,15 @@
-//! What the tests of this workspace run against: real servers, and the faults of a network.
+//! Test fixtures of this workspace: real servers, and network faults.
 //!
 //! * [`servers`] finds or starts the real servers to test against.
-//! * [`proxy`] injects faults between a registry and its server: it delays, cuts, refuses, loses.
-//! * [`engine`] holds registrations and views over a store to what they promise, under faults.
-//! * [`Warnings`] keeps the warnings that a test logs.
-//! * [`Trace`] keeps all that is traced, to search it for secrets.
-//! * [`Soak`] is a long random run over connections that are cut all the time.
+//! * [`proxy`] injects network faults between a registry and its server.
+//! * [`engine`] tests the guarantees of registrations and views over a store, under faults.
+//! * [`Warnings`] records the warnings that a test logs.
+//! * [`Trace`] records everything that is traced, to search it for secrets.
+//! * [`Soak`] is a long random run over connections that are disturbed all the time.
 //!
-//! The laws of a store are in [`registry_testkit`], which needs none of this.
+//! The laws of a store are tested by [`registry_testkit`], which does not depend on this crate.
 //!
-//! Functions here panic where the code under test does not do what it must: that is how a test fails.
+//! Functions here fail a test by a panic if the code under test misbehaves.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 

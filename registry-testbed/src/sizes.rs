@@ -1,15 +1,15 @@
-//! What a call costs before it is made.
+//! The sizes of the futures of calls.
 
 use registry_core::{CallOptions, Claim, Instance, Registry};
 use registry_testkit::case::within;
 use std::time::Duration;
 
-/// How many bytes the future of each call takes. It is boxed and moved for each, so that room for what
-/// rarely happens is paid for each time: on etcd, 14 KiB doubled the instructions of a renewal.
+/// Returns the size of the future of each call, in bytes. A future is boxed and moved on each call, so space for
+/// rare cases costs every call: on etcd, 14 KiB doubled the instructions of a renewal.
 ///
 /// # Panics
 ///
-/// If the store does not register an instance and load its service.
+/// Panics if the store fails to register an instance or to load its service.
 pub async fn call_sizes(registry: &dyn Registry) -> [(&'static str, usize); 7] {
     let address = "10.0.0.1:80".parse().unwrap();
     let one = Instance::from_parts("sizes".parse().unwrap(), "1".parse().unwrap(), address);

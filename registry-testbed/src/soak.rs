@@ -1,8 +1,8 @@
-//! A long random run on a store whose connections are disturbed, checked against the laws.
+//! A long random run on a store with disturbed connections, checked against the laws.
 //!
-//! A scenario of the kit tests one clause. This tests all at once and for long: writers compete for few ids,
-//! readers are cut and resume, and one reader on an undisturbed connection records the history that all
-//! others must have seen.
+//! A scenario of the kit tests one clause. A soak run tests all of them for a long time: writers compete for few
+//! ids, and readers are disconnected and resume. One reader on an undisturbed connection records the history that
+//! all others must have seen.
 
 use fastrand::Rng;
 use futures_util::StreamExt;
@@ -23,27 +23,27 @@ use tokio::time::sleep;
 const WRITERS: usize = 4;
 const READERS: usize = 4;
 
-/// How many ids the writers compete for.
+/// The number of ids that the writers compete for.
 const IDS: u8 = 8;
 
-/// How many operations each writer makes in a round. The checks take the square of it.
+/// The number of operations of each writer in a round. The time of the checks is quadratic in it.
 const OPERATIONS: usize = 150;
 
-/// How long one round may take.
+/// The timeout of a round.
 const ROUND: Duration = Duration::from_secs(60);
 
 /// A soak run.
 #[allow(missing_debug_implementations)]
 pub struct Soak<D> {
-    /// The store, on a connection that is disturbed.
+    /// The store over the disturbed connection.
     pub disturbed: Arc<dyn Registry>,
-    /// The same store, on an undisturbed connection, unless the store itself is disturbed.
+    /// The same store over an undisturbed connection, unless `disturb` disturbs the store itself.
     pub direct: Arc<dyn Registry>,
     /// Disturbs the connections, or the store, once.
     pub disturb: D,
-    /// The least number of changes to see and check.
+    /// The minimum number of changes to check.
     pub changes: usize,
-    /// The seed of all operations and of their rough timing.
+    /// The seed of all operations and of the pauses between disturbances.
     pub seed: u64,
 }
 
@@ -51,23 +51,23 @@ pub struct Soak<D> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SoakReport {
-    /// Changes that the undisturbed reader saw, all checked.
+    /// The number of changes that the undisturbed reader saw. All are checked.
     pub changes: usize,
-    /// How often the connections were disturbed.
+    /// The number of disturbances.
     pub disturbances: usize,
-    /// How often a disturbance failed a call or cut a watch.
+    /// The number of calls and watches that failed on the disturbed connection.
     pub failures: usize,
-    /// The same for the undisturbed reader and its calls.
+    /// The number of calls and watches that failed on the direct connection.
     pub direct_failures: usize,
 }
 
 impl<D: Fn()> Soak<D> {
-    /// Runs it, each round on a service of its own.
+    /// Runs rounds, each on its own service, until there were enough changes.
     ///
     /// # Panics
     ///
-    /// If a law does not hold, an error is of a kind that a cut connection does not explain, or a round
-    /// takes too long. The message has the seed.
+    /// Panics if a law is violated, a call fails for another reason than a disconnect, or a round takes too
+    /// long. The message has the seed.
     pub async fn run(&self) -> SoakReport {
         let mut total = SoakReport::default();
         for round in 0.. {
@@ -126,7 +126,7 @@ impl<D: Fn()> Soak<D> {
             }
         };
         let changes = canonical.iter().map(|batch| batch.changes.len()).sum();
-        assert!(changes > OPERATIONS, "too little happened: {changes}");
+        assert!(changes > OPERATIONS, "too few writes succeeded: {changes} changes");
         let (loads, end) = (Vec::new(), Some(end));
         let history = History { canonical, readers, acknowledged, loads, end };
         if let Err(violation) = check(&history) {
@@ -137,7 +137,7 @@ impl<D: Fn()> Soak<D> {
         SoakReport { changes, disturbances, failures, direct_failures }
     }
 
-    /// Reads all batches to the end, on the undisturbed connection.
+    /// Reads all batches to the end, over the direct connection.
     async fn read_canonical(
         &self,
         name: &ServiceName,
@@ -159,7 +159,8 @@ impl<D: Fn()> Soak<D> {
         }
     }
 
-    /// Reads all batches to the end, resuming after each cut.
+    /// Reads all batches to the end, over the disturbed connection. Resumes after each disconnect, and now and then
+    /// drops the watch itself.
     async fn read(
         &self,
         name: &ServiceName,
@@ -189,7 +190,7 @@ impl<D: Fn()> Soak<D> {
     }
 }
 
-/// Reads one more batch. Returns false, and counts a failure, if the watch was cut.
+/// Reads one more batch. Returns false and counts a failure if the watch was disconnected.
 async fn read_one(
     watch: &mut Watch,
     batches: &mut Vec<Arc<Batch>>,

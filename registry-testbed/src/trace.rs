@@ -1,4 +1,4 @@
-//! All that a test process traces and logs, at every level, to search it for secrets.
+//! A recorder of everything that a test process traces and logs, at every level, to search it for secrets.
 
 use std::env;
 use std::fmt::{self, Write as _};
@@ -10,19 +10,19 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// What is traced and logged is appended to files in the folder that this variable names, one for each process.
+/// The variable with a folder. Each process appends what it traces and logs to a file there.
 const FOLDER: &str = "REGISTRY_TEST_TRACE";
 
-/// What this process has traced and logged. A clone is a handle to the same text.
+/// The text that this process has traced and logged. A clone is a handle to the same text.
 #[derive(Clone, Debug, Default)]
 pub struct Trace(Arc<Mutex<String>>);
 
 impl Trace {
-    /// Begins to keep what is traced and logged.
+    /// Starts to record.
     ///
     /// # Panics
     ///
-    /// If something else subscribes in this process.
+    /// Panics if the process has another subscriber or logger.
     pub fn capture() -> Self {
         let trace = Self::default();
         install(Sink::Text(trace.clone()));
@@ -34,14 +34,13 @@ impl Trace {
         self.lock().clone()
     }
 
-    /// Held to append a line.
     fn lock(&self) -> MutexGuard<'_, String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Begins to write what is traced and logged to a file, if the environment says so.
-pub(crate) fn write_if_asked() {
+/// Starts to write what is traced and logged to a file, if [`FOLDER`] is set.
+pub(crate) fn write_if_enabled() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
@@ -58,7 +57,7 @@ fn install(sink: Sink) {
     tracing::subscriber::set_global_default(sink).unwrap();
 }
 
-/// Where lines are written to.
+/// The destination of lines.
 #[derive(Clone)]
 enum Sink {
     Text(Trace),

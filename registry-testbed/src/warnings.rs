@@ -1,4 +1,4 @@
-//! The warnings that a test logs on its thread.
+//! A recorder of the warnings that a test logs on its thread.
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// What the thread that made it has logged since then, at the level `WARN` or above.
+/// The events at level `WARN` or above that the current thread has logged since [`Warnings::capture`].
 #[derive(Debug)]
 pub struct Warnings {
     lines: Lines,
@@ -17,14 +17,14 @@ pub struct Warnings {
 type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Warnings {
-    /// Begins to keep them. It ends when this is dropped.
+    /// Starts to record, until the value is dropped.
     pub fn capture() -> Self {
         let lines = Lines::default();
         let guard = set_default(Recorder(lines.clone()));
         Self { lines, _guard: guard }
     }
 
-    /// Returns one line for each, of all its fields as `field=value`.
+    /// Returns one line for each event, with its fields as `field=value`.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -64,7 +64,7 @@ impl Visit for Line {
         write!(self.0, " {field}={value:?}").unwrap();
     }
 
-    /// Unquoted, as subscribers write what is to be displayed.
+    /// Writes text without quotes, as subscribers do.
     fn record_str(&mut self, field: &Field, value: &str) {
         write!(self.0, " {field}={value}").unwrap();
     }

@@ -1,4 +1,4 @@
-//! The time bounds of the suite, in one place. All follow from what the store states of itself.
+//! The time bounds of the suite. All are derived from the properties of the store.
 
 use super::{Fault, Side};
 use registry_engine::{Backoff, DiscoveryOptions, RegistrationOptions, Start};
@@ -6,22 +6,22 @@ use registry_testkit::Traits;
 use std::ops::Range;
 use std::time::Duration;
 
-/// How the engine runs over a store in the suite.
+/// Options of the suite for a store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SuiteOptions {
-    /// What the store states of itself. Its ttl is that of all registrations and views.
+    /// The properties of the store. Its ttl is that of all registrations and views.
     pub traits: Traits,
-    /// How long a request may take: the deadline of the store, and the engine's.
+    /// The timeout of a call, in the store and in the engine.
     pub call_timeout: Duration,
-    /// How long a watch may take to end after its connection went silent. Zero if it ends no later than
-    /// the connection is healed.
+    /// The time after which a watch on a silent connection ends. Zero if it ends no later than when the connection
+    /// is healed.
     pub silence_timeout: Duration,
-    /// The faults that the store can suffer, each on the sides on which it hits something.
+    /// The faults that the store can suffer, with the sides on which each has an effect.
     pub faults: &'static [(Fault, &'static [Side])],
-    /// The seeds of the random runs, one a run.
+    /// The seeds of the random runs.
     pub seeds: Range<u64>,
-    /// How long a random run is.
+    /// The length of a random run.
     pub run: Duration,
 }
 
@@ -36,51 +36,50 @@ impl SuiteOptions {
         Self { traits, call_timeout, silence_timeout, faults, seeds: 0..0, run: Duration::ZERO }
     }
 
-    /// Sets the random runs: a seed for each, and how long they are.
+    /// Sets the seeds of the random runs, and their length.
     #[must_use]
     pub fn with_random_runs(mut self, seeds: Range<u64>, run: Duration) -> Self {
         (self.seeds, self.run) = (seeds, run);
         self
     }
 
-    /// The ttl of all registrations and views.
+    /// Returns the ttl of all registrations and views.
     pub fn ttl(&self) -> Duration {
         self.traits.ttl
     }
 
-    /// The scheduling lag that a test tolerates: what a short fault leaves of the time to renew.
+    /// Returns the scheduling lag that a test tolerates: the time to renew that a short fault leaves.
     pub fn tolerated_lag(&self) -> Duration {
         self.ttl() / 6
     }
 
-    /// A backoff that leaves a third of a ttl for several tries.
+    /// Returns a backoff that allows several attempts within a third of a ttl.
     pub fn backoff(&self) -> Backoff {
         Backoff::new(self.ttl() / 100, self.ttl() / 10)
     }
 
-    /// How long a short fault lasts. A registration that was renewed `1.1 * ttl / 3` before it, and
-    /// retries `ttl / 10` after it, is in time by a sixth of the ttl.
+    /// Returns the length of a short fault. A registration that was renewed `1.1 * ttl / 3` before the fault, and
+    /// retries `ttl / 10` after it, renews about a sixth of the ttl before its expiry.
     pub fn short_fault(&self) -> Duration {
         self.ttl() * 2 / 5
     }
 
-    /// How long to give what happens once, and how long a server is away that is started again quickly.
+    /// Returns the wait after an instantaneous fault, and the time after which a killed server is restarted.
     pub fn brief_fault(&self) -> Duration {
         self.ttl() / 10
     }
 
-    /// How long a long fault lasts: leases that nobody renews are over, and a view that is hit knows.
+    /// Returns the length of a long fault: leases without renewals expire, and an affected view notices the fault.
     pub fn long_fault(&self, fault: Fault) -> Duration {
-        let dead = self.ttl() * 3 / 2 + self.traits.grace;
-        if fault.is_silent() { dead.max(self.silence_timeout + self.ttl()) } else { dead }
+        let expired = self.ttl() * 3 / 2 + self.traits.grace;
+        if fault.is_silent() { expired.max(self.silence_timeout + self.ttl()) } else { expired }
     }
 
-    /// How long after a fault everything is as it was.
+    /// Returns the time within which everything recovers after a fault.
     ///
-    /// For a registration: a call that hangs from before, the wait for the next, a presence check (made
-    /// once per ttl by a renewal, a third of a ttl apart), and a call. For a view: a call that hangs
-    /// and the wait for the next, two tries to resume and to load, and the owners' return. The later of the two is the
-    /// view.
+    /// A registration needs a hanging call, a backoff, a presence check (which a renewal makes once per ttl, a third
+    /// of a ttl apart), and a call. A view needs more: a hanging call, a backoff, two attempts to resume and to load,
+    /// and the return of the owners.
     pub fn recovery(&self) -> Duration {
         3 * self.call_timeout
             + 3 * self.backoff().max()
@@ -89,30 +88,30 @@ impl SuiteOptions {
             + self.traits.grace
     }
 
-    /// How long a view retains an instance whose deletion nobody announced, if nothing else is wrong.
+    /// Returns the time for which a view retains an instance that disappears without a withdrawal from a healthy store.
     pub fn hold_time(&self) -> Duration {
         (self.ttl() / 3).clamp(Duration::from_secs(1), Duration::from_secs(5))
             + Duration::from_secs(1)
     }
 
-    /// How long it takes on a healthy store from one side to the other: a call, and a watch.
+    /// Returns the time within which a change by one side reaches the other on a healthy store: a call and a watch.
     pub fn propagation(&self) -> Duration {
         self.ttl() / 3
     }
 
-    /// How long after the last renewal was acknowledged an instance may be listed: its ttl, the store's
-    /// grace, and the way of the news.
+    /// Returns the time for which an instance may be listed after its last acknowledged renewal: the ttl, the store's
+    /// grace, and the propagation.
     pub fn expiry(&self) -> Duration {
         self.ttl() + self.traits.grace + self.propagation()
     }
 
-    /// How long until one of two holders of an id knows that it is superseded, or that it is alone: the
-    /// presence check, or the question once per ttl, each a tenth more at most, and a call.
+    /// Returns the time within which one of two claimants of an id notices that it is superseded, or that the id is
+    /// vacant: the presence check or the retry, which is made once per ttl plus up to a tenth, and a call.
     pub fn conflict_detection(&self) -> Duration {
         self.ttl() * 3 / 2 + self.call_timeout
     }
 
-    /// How the registrations of the suite are kept.
+    /// Returns the options of the suite's registrations.
     pub fn registration(&self) -> RegistrationOptions {
         RegistrationOptions::default()
             .with_ttl(self.ttl())
@@ -122,7 +121,7 @@ impl SuiteOptions {
             .with_stop_timeout(self.recovery())
     }
 
-    /// How the views of the suite are kept.
+    /// Returns the options of the suite's views.
     pub fn discovery(&self) -> DiscoveryOptions {
         DiscoveryOptions::default()
             .with_ttl(self.ttl())

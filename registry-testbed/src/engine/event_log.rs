@@ -1,4 +1,4 @@
-//! A timeline of what happened in a test, for the reader of a failure.
+//! A log of the events in a test, to explain a failure.
 
 use futures_util::StreamExt;
 use registry_engine::{Registration, RegistrationStatus};
@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
-/// Events, each with its time and with the lag so far, which costs leases on a real clock. It is printed if the test fails.
+/// A log of events that is printed if the test fails. Each event has its time and the lag so far, since lag may expire
+/// leases on a real clock.
 #[derive(Clone)]
 pub(super) struct EventLog {
     start: Instant,

@@ -1,9 +1,9 @@
-//! The faults of the suite, by the same names for every store.
+//! The faults of the suite, with the same names for every store.
 
 use std::fmt;
 
-/// A fault of the network or of the store. [`SuiteOptions`](super::SuiteOptions) say which a store can
-/// suffer.
+/// A fault of the network or of the store. [`SuiteOptions`](super::SuiteOptions) list the faults that a store
+/// can suffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -11,52 +11,52 @@ pub enum Fault {
     Cut,
     /// The connections are reset, once (RST).
     Reset,
-    /// Connections stand, and nothing comes through.
+    /// Connections stay open, but nothing passes either way.
     Silence,
-    /// Requests arrive, and replies do not.
+    /// Requests arrive, but replies are lost.
     LostReplies,
-    /// Connections are closed, and no new ones can be made.
+    /// Connections are closed, and new ones are refused.
     Outage,
-    /// Everything takes longer, but less than a renewal may take.
+    /// Messages are delayed, but by less than a renewal may take.
     Delay,
     /// Messages arrive in small pieces.
     Slice,
-    /// There is little bandwidth, but enough for what is needed.
+    /// The bandwidth is small, but sufficient.
     Throttle,
-    /// The server stands still (`SIGSTOP`), and goes on when it is healed.
+    /// The server is paused (`SIGSTOP`) until it is healed.
     Pause,
-    /// The server is killed (`SIGKILL`), and starts again with its data when it is healed.
+    /// The server is killed (`SIGKILL`), and restarted with its data when it is healed.
     Kill,
-    /// The server is killed when others have all it has, and one of them takes over. It joins them again
+    /// The primary is killed after its replicas are in sync, and one of them takes over. The killed server rejoins
     /// when it is healed.
     Failover,
-    /// The server is cut off from the others, who replace it, while it is still reached by those who use it:
-    /// what it acknowledges is lost. It joins them again when it is healed.
+    /// The primary is partitioned from its peers, which replace it, while clients still reach it. Its acknowledged
+    /// writes are lost. It rejoins when it is healed.
     Partition,
-    /// While the subscribers are cut off, the store forgets its history.
+    /// The store compacts its history while the subscribers are disconnected.
     Compaction,
-    /// The store loses everything it ever stored.
+    /// The store loses all data.
     Rollback,
-    /// The leases of a service are ended, behind their owners' backs.
+    /// The leases of a service are revoked by an operator.
     Revocation,
-    /// The records of a service are deleted, behind their owners' backs.
+    /// The records of a service are deleted by an operator.
     Deletion,
 }
 
-/// Whose connection to the store.
+/// The connections that a network fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Side {
-    /// That of the registrations.
+    /// The connection of the registrations.
     Publisher,
-    /// That of the views.
+    /// The connection of the views.
     Subscriber,
     /// Both.
     Both,
 }
 
 impl Fault {
-    /// Whether it is a fault of the network, and not of the store.
+    /// Returns whether it is a fault of the network, not of the store.
     pub fn is_network_fault(self) -> bool {
         match self {
             Self::Cut
@@ -78,7 +78,7 @@ impl Fault {
         }
     }
 
-    /// Whether it is over as soon as it is injected.
+    /// Returns whether the fault is over as soon as it is injected.
     pub(super) fn is_instantaneous(self) -> bool {
         matches!(
             self,
@@ -91,45 +91,45 @@ impl Fault {
         )
     }
 
-    /// Whether everything still works, only slower.
+    /// Returns whether the fault only slows everything down.
     pub(super) fn is_degradation(self) -> bool {
         matches!(self, Self::Delay | Self::Slice | Self::Throttle)
     }
 
-    /// Whether nobody reaches the store, not even directly.
+    /// Returns whether the store is unreachable even over the direct connection.
     pub(super) fn stops_the_store(self) -> bool {
         matches!(self, Self::Pause | Self::Kill)
     }
 
-    /// Whether the store loses acknowledged writes.
+    /// Returns whether the store loses acknowledged writes.
     pub(super) fn loses_history(self) -> bool {
         matches!(self, Self::Rollback | Self::Partition)
     }
 
-    /// Whether no renewal reaches the store while it lasts.
+    /// Returns whether no renewal reaches the store during the fault.
     pub(super) fn blocks_renewals(self) -> bool {
         matches!(self, Self::Silence | Self::Outage | Self::Pause | Self::Kill)
     }
 
-    /// Whether a client takes a while to detect it.
+    /// Returns whether a client can detect the fault only by a timeout.
     pub(super) fn is_silent(self) -> bool {
         matches!(self, Self::Silence | Self::LostReplies | Self::Pause)
     }
 }
 
 impl Side {
-    /// Whether it includes the publishers.
+    /// Returns whether it includes the publishers.
     pub fn has_publisher(self) -> bool {
         matches!(self, Self::Publisher | Self::Both)
     }
 
-    /// Whether it includes the subscribers.
+    /// Returns whether it includes the subscribers.
     pub fn has_subscriber(self) -> bool {
         matches!(self, Self::Subscriber | Self::Both)
     }
 }
 
-/// As in the name of a test.
+/// Writes the fault as in the name of a test.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -153,7 +153,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// As in the name of a test.
+/// Writes the side as in the name of a test.
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

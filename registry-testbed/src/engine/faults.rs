@@ -1,4 +1,4 @@
-//! Each fault that a store can suffer, on each side, for shorter and longer than a ttl.
+//! Tests of each fault that a store can suffer, on each side, for shorter and longer than a ttl.
 
 use super::fixture::Fixture;
 use super::observer::AllowedLoss;
@@ -8,10 +8,10 @@ use registry_testkit::lag::Lag;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many instances the service has.
+/// The number of registrations.
 const OWNERS: usize = 3;
 
-/// One fault on one side for one length, as a test.
+/// A test of one fault on one side for one length.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FaultScenario {
     fault: Fault,
@@ -19,26 +19,26 @@ pub(super) struct FaultScenario {
     length: Length,
 }
 
-/// How long a fault lasts.
+/// The length of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Length {
     /// Shorter than a ttl.
     Short,
-    /// Longer than a ttl, and than it takes the store's connection to be found dead.
+    /// Longer than a ttl and than the silence timeout of the store.
     Long,
-    /// Longer than a ttl, and shorter than that: the watch outlives the leases.
+    /// Longer than a ttl but shorter than the silence timeout: the watch outlives the leases.
     Stall,
 }
 
 impl FaultScenario {
-    /// All that the options allow and that make sense.
+    /// Returns the scenarios of all faults in the options, with the lengths that make a difference.
     pub(super) fn all(options: &SuiteOptions) -> Vec<Self> {
         let mut scenarios = Vec::new();
         for &(fault, sides) in options.faults {
             let lengths: &[Length] = match fault {
-                // They are over at once, or their length does not matter.
+                // Over at once, or of the same effect for any length.
                 _ if fault.is_instantaneous() || fault == Fault::Compaction => &[Length::Short],
-                // They do nothing to a client that waits long enough.
+                // Without an effect on a patient client, for any length.
                 _ if fault.is_degradation() => &[Length::Long],
                 Fault::Pause if options.silence_timeout > options.expiry() => {
                     &[Length::Short, Length::Long, Length::Stall]
@@ -53,7 +53,7 @@ impl FaultScenario {
         scenarios
     }
 
-    /// The name of the test: the length, the fault, and what it hits.
+    /// Returns the name of the test: the length, the fault, and the side or the store.
     pub(super) fn name(self) -> String {
         let length = match self.length {
             Length::Short => "short",
@@ -66,7 +66,7 @@ impl FaultScenario {
         format!("{length}::{}_of_the_store", self.fault)
     }
 
-    /// Injects it into a service with registrations and views, and makes the final checks.
+    /// Injects the fault while there are registrations and views, and makes the final checks.
     pub(super) async fn run(
         self,
         environment: Arc<dyn Environment>,
@@ -94,7 +94,7 @@ impl FaultScenario {
             environment.heal().await;
             fixture.log.record("healed");
         };
-        // An update that is requested meanwhile is stored in the end.
+        // An update that is requested during the fault is stored in the end.
         tokio::join!(during, fixture.update(0, "new"));
         if self.fault.stops_the_store() {
             fixture.register_directly("guest-1").await;
@@ -119,18 +119,19 @@ impl FaultScenario {
         }
     }
 
-    /// Whether the owners' leases expire.
+    /// Returns whether the owners' leases expire.
     fn expires_leases(self) -> bool {
         self.length != Length::Short && self.fault.blocks_renewals() && self.side.has_publisher()
     }
 
-    /// Whether they may expire: registering anew, which an owner does after the ttl, needs replies.
+    /// Returns whether the owners' leases may expire. Renewals arrive even if replies are lost, but after a ttl without
+    /// a reply an owner registers again, which needs replies.
     fn may_expire_leases(self) -> bool {
-        let deaf = self.fault == Fault::LostReplies && self.side.has_publisher();
-        self.expires_leases() || deaf && self.length == Length::Long
+        let loses_replies = self.fault == Fault::LostReplies && self.side.has_publisher();
+        self.expires_leases() || loses_replies && self.length == Length::Long
     }
 
-    /// Whether the subscriber's view becomes stale.
+    /// Returns whether the subscriber's view becomes stale.
     fn is_detected(self) -> bool {
         let long = self.length == Length::Long;
         match self.fault {
@@ -144,10 +145,10 @@ impl FaultScenario {
 
     fn subscriber_loss(self) -> AllowedLoss {
         match self.fault {
-            // A healthy store reports them as deleted.
+            // A healthy store reports the records as deleted.
             Fault::Revocation | Fault::Deletion => AllowedLoss::Any,
             _ if self.may_expire_leases() && !self.side.has_subscriber() => AllowedLoss::Any,
-            // The server ends the leases one by one after it, while the view is live again.
+            // After the fault the server expires the leases one by one, while the view is live again.
             Fault::Pause | Fault::Kill if self.expires_leases() => AllowedLoss::Few,
             _ => AllowedLoss::None,
         }
@@ -160,12 +161,12 @@ impl FaultScenario {
         }
     }
 
-    /// Checks at the end of a long fault that it had its effect.
+    /// Asserts at the end of a long fault that it had its effect.
     async fn assert_effect(self, fixture: &Fixture) {
         if self.expires_leases() && self.fault.is_network_fault() {
             let listed = fixture.listed().await;
             let kept = listed.ids().filter(|id| id.as_str().starts_with("node")).count();
-            assert_eq!(kept, 0, "the leases must have expired");
+            assert_eq!(kept, 0, "the leases have not expired");
         }
         if self.is_detected() && self.length == Length::Long {
             let state = fixture.observers[0].view.status();

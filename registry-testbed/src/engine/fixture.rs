@@ -1,4 +1,4 @@
-//! What the tests of the suite share: registrations, observed views, and the checks at the end.
+//! The fixture of the suite's tests: registrations, observed views, and the final checks.
 
 use super::event_log::EventLog;
 use super::observer::{
@@ -16,7 +16,7 @@ use registry_testkit::lag::{Deadline, Lag};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One service in an environment.
+/// A service in an environment, with its registrations and observed views.
 pub(super) struct Fixture {
     pub(super) environment: Arc<dyn Environment>,
     pub(super) options: SuiteOptions,
@@ -29,7 +29,7 @@ pub(super) struct Fixture {
     one_history: bool,
     pub(super) log: EventLog,
     pub(super) lag: Lag,
-    /// Leases of instances that no registration keeps: registered directly, for long.
+    /// Leases of instances without a registration.
     direct_leases: Vec<Lease>,
 }
 
@@ -39,11 +39,11 @@ impl Drop for Fixture {
     }
 }
 
-/// What was observed until the end.
+/// The observations of a test.
 pub(super) struct Outcome {
-    /// What each view showed.
+    /// The states of each view.
     pub(super) seen: Vec<Observed>,
-    /// What the updates of each view built.
+    /// The replica that the updates of each view built.
     pub(super) replicas: Vec<Replica>,
 }
 
@@ -57,7 +57,7 @@ impl Fixture {
         Self::with_history(environment, options, lag, true).await
     }
 
-    /// A fixture without instances, on a store that keeps its history or loses it.
+    /// A fixture without instances, on a store that keeps its history if `one_history` is true.
     pub(super) async fn with_history(
         environment: Arc<dyn Environment>,
         options: SuiteOptions,
@@ -83,23 +83,26 @@ impl Fixture {
         }
     }
 
-    /// The registry over the connection of a side.
+    /// Returns the registry over the connection of a side.
     pub(super) fn registry(&self, side: Side) -> Arc<dyn Registry> {
         self.environment.registry(side)
     }
 
-    /// Keeps an instance registered, over the publishers' connection.
+    /// Starts a registration over the publishers' connection, and keeps it as an owner.
     pub(super) async fn register(&mut self, id: &str) {
         let owner = self.start(id).await.unwrap();
         self.log.follow(&owner);
         self.owners.push(owner);
     }
 
-    /// Starts a registration that the caller keeps.
+    /// Starts a registration over the publishers' connection.
     pub(super) async fn start(&self, id: &str) -> Result<Registration> {
         let (node, options) = (instance(&self.service, id), self.options.registration());
         let start = Registration::start(self.registry(Side::Publisher), node, options);
-        self.lag.timeout(2 * self.options.recovery(), start).await.expect("a start ends in time")
+        self.lag
+            .timeout(2 * self.options.recovery(), start)
+            .await
+            .expect("the start of a registration hangs")
     }
 
     /// Observes the service over the subscribers' connection.
@@ -114,7 +117,7 @@ impl Fixture {
         self.add_observer("the direct view", discovery.view(&self.service), loss);
     }
 
-    /// A new view over the subscribers' connection.
+    /// Opens a view over the subscribers' connection.
     pub(super) fn view(&self) -> View {
         let registry = self.registry(Side::Subscriber);
         Discovery::new(registry, self.options.discovery()).view(&self.service)
@@ -132,7 +135,7 @@ impl Fixture {
         ));
     }
 
-    /// Waits until all views show what the store lists. From now on they must show the owners' instances.
+    /// Waits until all views show what the store lists. From then on they must show the owners' instances.
     pub(super) async fn start_checks(&self) {
         self.converge(self.options.recovery()).await;
         for owner in &self.owners {
@@ -140,12 +143,12 @@ impl Fixture {
         }
     }
 
-    /// Views need not show an instance any more: it is about to be stopped.
+    /// Allows views to lose an instance, since it is about to be stopped.
     pub(super) fn stop_expecting(&self, id: &InstanceId) {
         self.expected.remove(id);
     }
 
-    /// Registers an instance directly and for long, so that the service changes.
+    /// Registers an instance over the direct connection with a long ttl, so that the service changes.
     pub(super) async fn register_directly(&mut self, id: &str) {
         let (guest, direct) = (instance(&self.service, id), self.environment.direct());
         let claim = Claim::new(registry_testkit::case::LONG).unwrap();
@@ -153,7 +156,7 @@ impl Fixture {
             .push(retry(|| direct.register(&guest, &claim, &CallOptions::DEFAULT)).await);
     }
 
-    /// Registers an instance over the publishers' connection, as a process that then crashes.
+    /// Registers an instance over the publishers' connection and never renews it, like a process that crashes.
     pub(super) async fn register_and_crash(&mut self, id: &str) {
         let (dead, registry) = (instance(&self.service, id), self.registry(Side::Publisher));
         let claim = Claim::new(self.options.ttl()).unwrap();
@@ -161,44 +164,44 @@ impl Fixture {
             .push(retry(|| registry.register(&dead, &claim, &CallOptions::DEFAULT)).await);
     }
 
-    /// Expects the instances no more that no registration keeps.
+    /// Stops expecting the instances without a registration.
     pub(super) fn forget_direct_leases(&mut self) {
         self.direct_leases.clear();
     }
 
-    /// Updates the data of an owner's instance, which takes as long as the store is away.
+    /// Updates the data of an owner's instance. An outage delays the update until its end.
     pub(super) async fn update(&self, owner: usize, data: &str) {
         let owner = &self.owners[owner];
         let update = owner.update(|instance| with_data(instance, data));
-        update.await.expect("the store takes it in the end");
+        update.await.expect("the update failed");
     }
 
-    /// What the store lists, read directly.
+    /// Loads the records over the direct connection.
     pub(super) async fn listed(&self) -> Records {
         let direct = self.environment.direct();
         retry(|| direct.load(&self.service, &CallOptions::DEFAULT)).await.records().clone()
     }
 
-    /// Waits until registrations and views have recovered, for `limit` in all.
+    /// Waits until all registrations and views have recovered, for at most `limit`.
     pub(super) async fn converge(&self, limit: Duration) {
         let deadline = self.lag.deadline(limit);
         for owner in &self.owners {
             let mut states = owner.statuses();
             let active =
-                async { while !states.next().await.expect("it is not stopped").is_active() {} };
+                async { while !states.next().await.expect("a registration ended").is_active() {} };
             let outcome = deadline.timeout(active).await;
-            assert!(outcome.is_ok(), "after {limit:?} it is not active: {owner:?}");
+            assert!(outcome.is_ok(), "not active after {limit:?}: {owner:?}");
         }
         for observer in &self.observers {
             self.view_converges(observer.name, &observer.view, &deadline).await;
         }
         for owner in &self.owners {
-            assert!(owner.status().is_active(), "it was active, and is not: {owner:?}");
+            assert!(owner.status().is_active(), "no longer active: {owner:?}");
         }
     }
 
-    /// Waits until a view shows what the store lists, and the store lists what it should. What the view retains besides
-    /// is deleted, and stays for up to 30 s.
+    /// Waits until the store lists the expected records, and a view shows exactly these and the records that it
+    /// retains. It may retain deleted records for up to 30 s.
     pub(super) async fn view_converges(&self, name: &str, view: &View, deadline: &Deadline) {
         let mut view = view.clone();
         let mut listed = self.listed().await;
@@ -209,7 +212,7 @@ impl Fixture {
                     let same =
                         state.store_snapshot().is_some_and(|store| *store.records() == listed)
                             && state.records().len() == listed.len() + state.retained().len();
-                    if same && state.status().is_live() && self.are_those_expected(&listed) {
+                    if same && state.status().is_live() && self.are_expected(&listed) {
                         return;
                     }
                 }
@@ -220,20 +223,20 @@ impl Fixture {
         let outcome = deadline.timeout(converged).await;
         assert!(
             outcome.is_ok(),
-            "{name} does not converge: {}, and the store lists {:?}",
+            "{name} does not converge: {}; the store lists {:?}",
             summary(&view.state()),
             ids(&self.listed().await),
         );
     }
 
-    /// Whether these are the owners' instances, as last updated, and those registered directly.
-    fn are_those_expected(&self, listed: &Records) -> bool {
+    /// Returns whether these are the owners' instances with their last updates, and those without a registration.
+    fn are_expected(&self, listed: &Records) -> bool {
         let owned: Vec<Instance> = self.owners.iter().map(Registration::instance).collect();
         let is_owned = |instance: &Instance| owned.iter().any(|own| own.id() == instance.id());
         let is_direct =
             |id: &InstanceId| self.direct_leases.iter().any(|lease| lease.instance().id() == id);
         let direct_leases = listed.instances().filter(|instance| !is_owned(instance));
-        // A store that loses its data loses them for good.
+        // Nothing registers these again after the store has lost its data.
         let all_direct = !self.one_history || {
             let awaited = self.direct_leases.iter().filter(|lease| !is_owned(lease.instance()));
             awaited.count() == direct_leases.clone().count()
@@ -245,25 +248,24 @@ impl Fixture {
                 .all(|own| listed.find(own.id().as_str()).map(Record::instance) == Some(own))
     }
 
-    /// Makes the checks that end every test: all have recovered, and nothing is left behind.
+    /// Makes the final checks of every test: everything recovers, and nothing is left after all are stopped.
     pub(super) async fn finish(mut self) -> Outcome {
         let limit = self.options.recovery();
         self.converge(limit).await;
         let direct = self.environment.direct();
         for owner in std::mem::take(&mut self.owners) {
             self.expected.remove(owner.instance().id());
-            let stop =
-                self.lag.timeout(2 * limit, owner.stop()).await.expect("a stop ends in time");
-            stop.expect("a store that is well acknowledges a stop");
+            let stop = self.lag.timeout(2 * limit, owner.stop()).await.expect("a stop hangs");
+            stop.expect("a stop failed on a healthy store");
         }
         for lease in std::mem::take(&mut self.direct_leases) {
             retry(|| direct.deregister(&lease, &CallOptions::DEFAULT)).await;
         }
         let left = self.listed().await;
-        assert!(left.is_empty(), "all were stopped, and some are left: {left:?}");
+        assert!(left.is_empty(), "listed after all were stopped: {left:?}");
         if self.options.traits.paused_clock {
-            // After trouble a view retains even these for a ttl. That depends on no store, and takes
-            // time on a real clock.
+            // After a fault, a view may retain even withdrawn instances for a ttl. This does not depend on the
+            // store, so a real clock need not wait for it.
             self.converge(limit).await;
         }
         let (mut seen, mut replicas) = (Vec::new(), Vec::new());
@@ -281,7 +283,7 @@ impl Fixture {
             check(&replicas, None);
         }
         let left = retry(|| direct.load(&self.service, &CallOptions::DEFAULT)).await;
-        assert!(left.records().is_empty(), "something came back: {left:?}");
+        assert!(left.records().is_empty(), "registered again after all were stopped: {left:?}");
         Outcome { seen, replicas }
     }
 }

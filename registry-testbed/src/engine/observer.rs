@@ -1,4 +1,4 @@
-//! A view that is observed all the time.
+//! A view that is observed continuously.
 
 use super::event_log::EventLog;
 use super::oracle::History;
@@ -24,30 +24,30 @@ impl ExpectedInstances {
         self.0.lock().unwrap().remove(id);
     }
 
-    /// The living instances that `shown` lacks.
+    /// Returns the living instances that are missing from `shown`.
     fn missing(&self, shown: &Records) -> Vec<InstanceId> {
         let expected = self.0.lock().unwrap();
         expected.iter().filter(|id| shown.find(id.as_str()).is_none()).cloned().collect()
     }
 }
 
-/// Which living instances a view may lose.
+/// The number of living instances that a view may lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AllowedLoss {
-    /// Nothing, ever.
+    /// None.
     None,
-    /// Fewer than half, or one: a view does not retain so few, even after an outage.
+    /// Fewer than half, or one: a view retains so few only briefly, even after an outage.
     Few,
-    /// Any: a healthy store reported them as deleted.
+    /// Any number, since a healthy store reported them as deleted.
     Any,
 }
 
-/// What a view showed.
+/// A summary of the states of a view.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
-    /// How often it went from live to stale.
+    /// How often the view went from live to stale.
     pub(super) stale_transitions: usize,
-    /// The states that lacked a living instance.
+    /// The states that missed more living instances than allowed.
     violations: Vec<String>,
 }
 
@@ -57,13 +57,13 @@ pub(super) struct Replica {
     pub(super) state: Option<Snapshot>,
     pub(super) resets: usize,
     pub(super) batches: usize,
-    /// Each state, with its revision.
+    /// Each state of the replica, with its revision.
     states: Vec<(u64, Records)>,
     violations: Vec<String>,
 }
 
 impl Replica {
-    /// The newest revision it reached.
+    /// Returns the newest revision of the replica.
     pub(super) fn revision(&self) -> u64 {
         self.states.iter().map(|(revision, _)| *revision).max().unwrap_or_default()
     }
@@ -74,17 +74,19 @@ impl Replica {
             Update::Reset(snapshot) => {
                 self.resets += 1;
                 if one_history && last > Some(snapshot.cursor().revision()) {
-                    self.violations.push(format!("from {last:?} back to {snapshot:?}"));
+                    self.violations.push(format!("a reset from {last:?} back to {snapshot:?}"));
                 }
                 snapshot
             }
             Update::Batch(batch) => {
                 self.batches += 1;
                 let Some(mut state) = self.state.take() else {
-                    return self.violations.push(format!("before any state came {batch:?}"));
+                    return self
+                        .violations
+                        .push(format!("a batch before the first reset: {batch:?}"));
                 };
                 if batch.revision() <= state.cursor().revision() {
-                    self.violations.push(format!("after {last:?} came {batch:?}"));
+                    self.violations.push(format!("a batch after {last:?}: {batch:?}"));
                 }
                 state.apply(&batch).unwrap();
                 state
@@ -95,9 +97,9 @@ impl Replica {
         self.state = Some(state);
     }
 
-    /// Compares each of its states with the reference history, if there is one.
+    /// Compares each state with the reference history, if there is one.
     fn check(&self, history: Option<&History>) {
-        assert!(self.violations.is_empty(), "the updates of a view: {:#?}", self.violations);
+        assert!(self.violations.is_empty(), "invalid updates of a view: {:#?}", self.violations);
         let Some(history) = history else { return };
         for (revision, instances) in &self.states {
             let truth = history.at(*revision);
@@ -112,8 +114,8 @@ pub(super) struct Observer {
     pub(super) view: View,
     pub(super) name: &'static str,
     end: watch::Sender<bool>,
-    seeing: JoinHandle<Observed>,
-    summing: JoinHandle<Replica>,
+    observing: JoinHandle<Observed>,
+    replaying: JoinHandle<Replica>,
     replica: watch::Receiver<Option<Snapshot>>,
 }
 
@@ -128,30 +130,38 @@ impl Observer {
     ) -> Self {
         let end = watch::Sender::new(false);
         let (writer, replica) = watch::channel(None);
-        let seeing = tokio::spawn(see(view.clone(), name, expected, loss, log, end.subscribe()));
-        let summing = tokio::spawn(replay(view.clone(), one_history, writer, end.subscribe()));
-        Self { view, name, end, seeing, summing, replica }
+        let observing =
+            tokio::spawn(observe(view.clone(), name, expected, loss, log, end.subscribe()));
+        let replaying = tokio::spawn(replay(view.clone(), one_history, writer, end.subscribe()));
+        Self { view, name, end, observing, replaying, replica }
     }
 
-    /// Waits until the replica has these `instances`.
+    /// Waits until the replica has exactly these `instances`.
     pub(super) async fn reaches(&self, instances: &Records, deadline: Deadline) {
         let mut replica = self.replica.clone();
-        let there = |replica: &Option<Snapshot>| {
+        let is_equal = |replica: &Option<Snapshot>| {
             replica.as_ref().is_some_and(|replica| replica.records() == instances)
         };
-        let outcome =
-            deadline.timeout(replica.wait_for(there)).await.map(|replica| drop(replica.unwrap()));
-        assert!(outcome.is_ok(), "{}: the updates come to {:?}", self.name, self.replica.borrow());
+        let outcome = deadline
+            .timeout(replica.wait_for(is_equal))
+            .await
+            .map(|replica| drop(replica.unwrap()));
+        assert!(
+            outcome.is_ok(),
+            "{}: the updates add up to {:?}",
+            self.name,
+            self.replica.borrow()
+        );
     }
 
     /// Stops observing.
     ///
     /// # Panics
     ///
-    /// If the view lost an instance that it must show.
+    /// Panics if the view lost an instance that it must show.
     pub(super) async fn finish(self) -> (Observed, Replica) {
         self.end.send_replace(true);
-        let (seen, replica) = (self.seeing.await.unwrap(), self.summing.await.unwrap());
+        let (seen, replica) = (self.observing.await.unwrap(), self.replaying.await.unwrap());
         assert!(seen.violations.is_empty(), "{}: {:#?}", self.name, seen.violations);
         (seen, replica)
     }
@@ -164,7 +174,7 @@ pub(super) fn check(replicas: &[Replica], history: Option<&History>) {
     }
 }
 
-async fn see(
+async fn observe(
     mut view: View,
     name: &'static str,
     expected: ExpectedInstances,
@@ -193,33 +203,33 @@ async fn see(
     }
 }
 
-/// What is wrong with a state, if anything is.
+/// Returns the violation of a state that misses too many living instances.
 fn violation(
     state: &ServiceState,
     expected: &ExpectedInstances,
     loss: AllowedLoss,
 ) -> Option<String> {
-    state.store_snapshot()?; // it has not begun
+    state.store_snapshot()?; // nothing has been loaded yet
     let missing = expected.missing(state.records());
     let shown = state.instances().len();
     let allowed = match loss {
         AllowedLoss::None => 0,
-        // What is missing is not enough to be suspicious: fewer than 2, or fewer than half.
+        // Fewer than 2, or fewer than half, are no mass loss: a view retains them only briefly.
         AllowedLoss::Few => (shown + missing.len()).div_ceil(2).saturating_sub(1).max(1).min(shown),
         AllowedLoss::Any => usize::MAX,
     };
     (missing.len() > allowed)
-        .then(|| format!("{missing:?} live, and are missing: {}", summary(state)))
+        .then(|| format!("the living instances {missing:?} are missing: {}", summary(state)))
 }
 
-/// A state in few words.
+/// Summarises a state.
 pub(super) fn summary(state: &ServiceState) -> String {
     let (shown, retained) = (ids(state.records()), state.retained());
     let retained: Vec<_> = retained.iter().map(|retained| retained.record.id()).collect();
-    format!("it shows {shown:?}, retains {retained:?}, and is {:?}", state.status())
+    format!("the view shows {shown:?}, retains {retained:?}, and is {:?}", state.status())
 }
 
-/// Records in few words, each with its data.
+/// Returns the ids of records, each with its data.
 pub(super) fn ids(instances: &Records) -> Vec<String> {
     let data = |instance: &Instance| instance.metadata().get("data").cloned().unwrap_or_default();
     instances.instances().map(|instance| format!("{} {}", instance.id(), data(instance))).collect()
@@ -237,13 +247,13 @@ async fn replay(
     loop {
         tokio::select! {
             _ = end.wait_for(|end| *end) => return replica,
-            update = updates.next() => replica.add(update.expect("updates have no end"), one_history),
+            update = updates.next() => replica.add(update.expect("the updates ended"), one_history),
         }
         writer.send_replace(replica.state.clone());
     }
 }
 
-/// An instance with data of its own.
+/// Returns the instance with `data` in its metadata.
 pub(super) fn with_data(instance: Instance, data: &str) -> Instance {
     instance.with_metadata([("data", data)])
 }

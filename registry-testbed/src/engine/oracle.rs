@@ -1,4 +1,4 @@
-//! The reference history of a service, read from the store directly: the updates of a view must equal it.
+//! The reference history of a service, read over the direct connection. The updates of views must equal it.
 
 use futures_util::StreamExt;
 use registry_core::{
@@ -13,16 +13,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A service at each revision that changed it, as read directly.
+/// The state of a service at each revision that changed it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
     states: BTreeMap<u64, Records>,
-    /// Whether the store lost its history, so that there is nothing to compare with.
+    /// Whether the store lost its history, so that views cannot be compared with it.
     broken: bool,
 }
 
 impl History {
-    /// The service at `revision`.
+    /// Returns the state at `revision`.
     pub(super) fn at(&self, revision: u64) -> Option<&Records> {
         self.states.range(..=revision).next_back().map(|(_, instances)| instances)
     }
@@ -32,7 +32,7 @@ impl History {
     }
 }
 
-/// A task that records every revision of a service, from when it was started.
+/// A task that records the history of a service from its start.
 #[derive(Debug)]
 pub(super) struct Oracle {
     history: watch::Receiver<History>,
@@ -48,20 +48,20 @@ impl Oracle {
         Self { history, task }
     }
 
-    /// The history up to `revision`, unless the store lost it.
+    /// Returns the history up to `revision`. `None` if the store lost its history.
     ///
     /// # Panics
     ///
-    /// If the task does not reach it by the deadline.
+    /// Panics if the task does not reach the revision by the deadline.
     pub(super) async fn history_up_to(&self, revision: u64, deadline: Deadline) -> Option<History> {
         let mut seen = self.history.clone();
         let seen = deadline.timeout(seen.wait_for(|history| history.reaches(revision))).await;
-        let history = seen.expect("the oracle keeps up").expect("the oracle runs").clone();
+        let history = seen.expect("the oracle lags").expect("the oracle ended").clone();
         self.task.abort();
         Some(history).filter(|history| !history.broken)
     }
 
-    /// The leases that held `id` so far, in order, without repetition. `None`: it was deleted.
+    /// Returns the successive holders of `id`. `None` stands for a vacant id.
     pub(super) fn holders(&self, id: &InstanceId) -> Vec<Option<LeaseId>> {
         let history = self.history.borrow();
         let lease = |records: &Records| records.find(id.as_str()).and_then(Record::lease);
@@ -70,7 +70,7 @@ impl Oracle {
         holders
     }
 
-    /// How many revisions have changed the service so far.
+    /// Returns the number of revisions that have changed the service since the start.
     pub(super) fn changes(&self) -> usize {
         self.history.borrow().states.len() - 1
     }
@@ -107,6 +107,6 @@ async fn read(
             history.send_modify(|history| history.broken = true);
             return;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await; // a pause between two tries
+        tokio::time::sleep(Duration::from_millis(20)).await; // before the next attempt
     }
 }

@@ -1,4 +1,4 @@
-//! The network between a server and each side: two proxies.
+//! The network between a server and both sides: a proxy for each side.
 
 use super::{Fault, Side};
 use crate::proxy::{self, Hits, Proxy, Script};
@@ -7,20 +7,20 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// How each connection is throttled: enough for a few renewals a second.
+/// The bandwidth of a throttled connection: enough for a few renewals a second.
 const BYTES_PER_SECOND: u32 = 8_000;
 
-/// How small the pieces of messages are.
+/// The size of the pieces of sliced messages.
 const PIECE: usize = 7;
 
-/// A proxy for the connections of the publishers, and one for those of the subscribers.
+/// A proxy for the publishers, and one for the subscribers.
 #[derive(Debug)]
 pub struct ProxyPair {
     publisher: Proxy,
     subscriber: Proxy,
-    /// How long everything is delayed in a delay.
+    /// The maximum delay of [`Fault::Delay`].
     delay: Duration,
-    /// The fault that is injected now.
+    /// The injected fault.
     active: Mutex<Option<ActiveFault>>,
 }
 
@@ -32,18 +32,18 @@ struct ActiveFault {
 }
 
 impl ProxyPair {
-    /// Starts both in front of `server`, with a delay for [`Fault::Delay`].
+    /// Starts both in front of `server`. `delay` is the maximum delay of [`Fault::Delay`].
     ///
     /// # Errors
     ///
-    /// If no port on loopback is free.
+    /// An IO error if no port on loopback is free.
     pub async fn start(server: SocketAddr, delay: Duration) -> io::Result<Self> {
         let publisher = Proxy::start(server).await?;
         let subscriber = Proxy::start(server).await?;
         Ok(Self { publisher, subscriber, delay, active: Mutex::new(None) })
     }
 
-    /// The address that a side connects to.
+    /// Returns the address that a side connects to.
     pub fn address(&self, side: Side) -> SocketAddr {
         match side {
             Side::Subscriber => self.subscriber.address(),
@@ -55,7 +55,7 @@ impl ProxyPair {
     ///
     /// # Panics
     ///
-    /// If it is a fault of the store.
+    /// Panics if it is a fault of the store.
     pub fn inject(&self, fault: Fault, side: Side) {
         let before = [self.publisher.hits(), self.subscriber.hits()];
         for proxy in self.of(side) {
@@ -64,7 +64,7 @@ impl ProxyPair {
         *self.active.lock().unwrap() = Some(ActiveFault { fault, side, before });
     }
 
-    /// Delays the replies to a side until the fault is healed. Requests arrive at once.
+    /// Delays the replies to a side until the fault is healed. Requests are not delayed.
     pub fn delay_replies(&self, side: Side, by: Duration) {
         let before = [self.publisher.hits(), self.subscriber.hits()];
         for proxy in self.of(side) {
@@ -77,7 +77,7 @@ impl ProxyPair {
     ///
     /// # Panics
     ///
-    /// If it had no effect on a connection that it was injected on.
+    /// Panics if it had no effect on a side that it was injected on.
     pub fn heal(&self) {
         let Some(ActiveFault { fault, side, before }) = self.active.lock().unwrap().take() else {
             return;
@@ -85,21 +85,24 @@ impl ProxyPair {
         for proxy in self.of(side) {
             proxy.heal();
             let before = before[usize::from(std::ptr::eq(proxy, &raw const self.subscriber))];
-            let (now, whose) = (proxy.hits(), side);
-            assert!(count(fault, now) > count(fault, before), "{fault:?} of {whose:?} hit nothing");
+            let now = proxy.hits();
+            assert!(
+                count(fault, now) > count(fault, before),
+                "{fault:?} of {side:?} had no effect"
+            );
         }
     }
 
-    /// Plays a random script on each.
+    /// Plays a random script on each proxy.
     ///
     /// # Panics
     ///
-    /// If none of their faults had an effect.
+    /// Panics if no fault of a script had an effect.
     pub async fn play(&self, seed: u64, length: Duration) {
         let scripts = [2 * seed, 2 * seed + 1].map(|seed| Script::random(seed, length));
         tokio::join!(self.publisher.play(&scripts[0]), self.subscriber.play(&scripts[1]));
         for (proxy, script) in [&self.publisher, &self.subscriber].into_iter().zip(scripts) {
-            assert_ne!(proxy.hits(), Hits::default(), "nothing was hit by\n{script}");
+            assert_ne!(proxy.hits(), Hits::default(), "no step had an effect:\n{script}");
         }
     }
 
@@ -131,7 +134,7 @@ impl ProxyPair {
     }
 }
 
-/// How often a fault had an effect.
+/// Returns how often a fault had an effect.
 fn count(fault: Fault, hits: Hits) -> u64 {
     match fault {
         Fault::Cut => hits.cut,

@@ -1,4 +1,4 @@
-//! The suite as tests that `cargo test` and nextest run.
+//! The test harness of the suite, for `cargo test` and nextest.
 
 use super::faults::FaultScenario;
 use super::fixture::Fixture;
@@ -13,14 +13,14 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-/// How long one test may take, the lag aside. On a paused clock it takes no time.
+/// The timeout of a test, which scheduling lag extends. A paused clock allows more, since waits take no real time.
 const LIMIT: Duration = Duration::from_secs(100);
 const PAUSED_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// A test that is the same for every store.
 type Run = fn(Fixture) -> BoxFuture<'static, ()>;
 
-/// Names tests, each a function of its module, and the network faults they inject.
+/// Lists tests, which are functions of their modules, with the faults that they need.
 macro_rules! scenarios {
     ($($module:ident { $($name:ident $([$($fault:ident),*])?),* $(,)? })*) => {
         const SCENARIOS: &[(&str, &[Fault], Run)] = &[$($((
@@ -33,26 +33,26 @@ macro_rules! scenarios {
 
 scenarios! {
     registrations {
-        a_restart_of_a_publisher_under_its_old_id_takes_over,
+        a_restarted_publisher_takes_over_its_id,
         a_superseded_claim_that_retries_does_not_displace_the_holder,
-        an_incarnation_whose_replies_are_late_displaces_no_newer_one [Delay],
-        a_crashed_publisher_disappears_by_its_ttl,
-        leases_survive_outages_that_are_short_for_the_renewal_interval [Outage],
-        deleted_records_are_back_long_before_the_next_renewal [Deletion],
-        records_of_revoked_leases_are_back_long_before_the_next_renewal [Revocation],
-        a_start_fails_in_time_when_the_store_is_away [Outage, Silence, LostReplies],
+        an_older_incarnation_with_delayed_replies_does_not_displace_a_newer_one [Delay],
+        a_crashed_publisher_is_removed_at_its_ttl,
+        leases_survive_outages_that_leave_time_for_a_renewal [Outage],
+        deleted_records_are_registered_again_before_the_next_renewal [Deletion],
+        records_of_revoked_leases_are_registered_again_before_the_next_renewal [Revocation],
+        a_start_fails_in_time_if_the_store_is_unreachable [Outage, Silence, LostReplies],
         a_registration_started_in_the_background_during_an_outage_is_active_after_it [Outage],
     }
     views {
-        an_explicit_stop_of_the_last_instance_is_seen_at_once,
+        a_withdrawal_of_the_last_instance_is_seen_at_once,
         a_drain_is_seen_before_the_removal,
         a_view_opened_during_an_outage_becomes_live_after_it [Outage],
         updates_fold_to_the_stored_state,
     }
 }
 
-/// Runs every test that the options allow, each in an environment of its own that `open` makes. This is the
-/// `main` of a test with `harness = false`:
+/// Runs every test that the options allow, each in its own environment from `open`. Use it as the `main` of a
+/// test with `harness = false`:
 ///
 /// ```no_run
 /// use registry_testkit::Traits;
@@ -72,7 +72,7 @@ scenarios! {
 /// }
 /// ```
 ///
-/// An error of `open`, such as a server that is missing, fails the test with its text.
+/// An error of `open`, such as a missing server, fails the test with its text.
 pub fn suite<O, F>(options: &SuiteOptions, open: O) -> ExitCode
 where
     O: Fn() -> F + Clone + Send + 'static,
@@ -88,7 +88,7 @@ where
         }));
     }
     for (name, faults, run) in SCENARIOS {
-        // Without a proxy there are no network faults.
+        // Skip tests whose faults the store cannot suffer, such as network faults without a proxy.
         if !faults.iter().all(|fault| options.faults.iter().any(|(other, _)| other == fault)) {
             continue;
         }
@@ -103,7 +103,7 @@ where
         let (options, open) = (options.clone(), open.clone());
         trials.push(Trial::test(format!("random::faults_of_seed_{seed:02}"), move || {
             run_trial(&options, &open, |environment, lag| async {
-                // Only a store in memory is rolled back at random.
+                // Random faults roll back only a store in memory.
                 let keeps_history = options.traits.remote;
                 let fixture =
                     Fixture::with_history(environment, options.clone(), lag, keeps_history).await;
@@ -114,7 +114,7 @@ where
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// Runs one test on a runtime and in an environment of its own.
+/// Runs one test on its own runtime and in its own environment.
 fn run_trial<O, F, R, T>(options: &SuiteOptions, open: &O, run: R) -> Result<(), Failed>
 where
     O: Fn() -> F,

@@ -1,4 +1,4 @@
-//! Views: what they show at once, after an outage, and change by change.
+//! Tests of views: withdrawals, drains, outages, and the stream of updates.
 
 use super::fixture::Fixture;
 use super::observer::AllowedLoss;
@@ -8,7 +8,7 @@ use registry_core::{Change, ErrorKind, InstanceStatus};
 use registry_engine::Update;
 use registry_testkit::case::{instance, pass, within};
 
-pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut fixture: Fixture) {
+pub(super) async fn a_withdrawal_of_the_last_instance_is_seen_at_once(mut fixture: Fixture) {
     fixture.register("node-1").await;
     fixture.observe(AllowedLoss::None);
     fixture.observe_directly(AllowedLoss::None);
@@ -21,7 +21,7 @@ pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut fi
         let gone = async {
             while !view.state().records().is_empty() {
                 let state = view.state().retained().len();
-                assert_eq!(state, 0, "a withdrawal on a healthy watch is believed");
+                assert_eq!(state, 0, "a withdrawn instance is retained");
                 view.changed().await.unwrap();
             }
         };
@@ -29,7 +29,7 @@ pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut fi
             .lag
             .timeout(fixture.options.propagation(), gone)
             .await
-            .expect("the last withdrawal is seen at once");
+            .expect("the last withdrawal is seen too late");
     }
     fixture.finish().await;
 }
@@ -48,20 +48,20 @@ pub(super) async fn a_drain_is_seen_before_the_removal(mut fixture: Fixture) {
         while changes.len() < 2 {
             match updates.next().await.unwrap() {
                 Update::Batch(batch) => changes.extend(batch.changes.clone()),
-                Update::Reset(state) => panic!("nothing was wrong with the store: {state:?}"),
+                Update::Reset(state) => panic!("a reset without a fault: {state:?}"),
                 Update::Status(_) => {}
             }
         }
         changes
     };
-    let grace = fixture.options.ttl(); // renewed meanwhile
+    let grace = fixture.options.ttl(); // long enough for a renewal during the drain
     let (drained, changes) = within(async { tokio::join!(owner.drain(grace), seen) }).await;
     drained.unwrap();
     let [Change::Put(record), Change::Delete(deleted)] = &changes[..] else {
-        panic!("a put and a deletion were expected: {changes:?}")
+        panic!("expected a put and a delete, got {changes:?}")
     };
     assert_eq!((record.instance(), deleted.id()), (&draining, draining.id()));
-    assert!(updates.next().now_or_never().is_none(), "and nothing else");
+    assert!(updates.next().now_or_never().is_none(), "an update after the delete");
     fixture.finish().await;
 }
 
@@ -109,8 +109,15 @@ pub(super) async fn updates_fold_to_the_stored_state(mut fixture: Fixture) {
     let written = fixture.oracle.changes();
     let ended = fixture.finish().await;
     let direct_view = ended.replicas.last().unwrap();
-    assert!(direct_view.batches >= written, "{} of {written} were seen", direct_view.batches);
-    assert_eq!(direct_view.resets, 1, "nothing was wrong with its way");
+    assert!(
+        direct_view.batches >= written,
+        "the direct view saw {} of {written}",
+        direct_view.batches
+    );
+    assert_eq!(
+        direct_view.resets, 1,
+        "the direct view was reset without a fault of its connection"
+    );
 }
 
 /// Updates the instances of all owners in turn.
@@ -125,7 +132,7 @@ pub(super) async fn random_faults(mut fixture: Fixture, seed: u64) {
     for n in 1..=3 {
         fixture.register(&format!("node-{n}")).await;
     }
-    // Nobody can print_if_panicking what a random fault does to leases from what an owner does.
+    // A test cannot tell whether a random fault or an owner has deleted a record.
     fixture.observe(AllowedLoss::Any);
     fixture.observe_directly(AllowedLoss::Any);
     fixture.start_checks().await;
@@ -137,22 +144,23 @@ pub(super) async fn random_faults(mut fixture: Fixture, seed: u64) {
             pass(run / 50).await;
         }
     };
-    let passing_by = async {
+    let short_lived = async {
         pass(run / 3).await;
         let mut options = fixture.options.registration();
         options.start = registry_engine::Start::InBackground;
         options.stop_timeout = fixture.options.call_timeout;
         let node = instance(&fixture.service, "passer-by");
         let registry = fixture.registry(Side::Publisher);
-        let passer = registry_engine::Registration::start(registry, node, options).await.unwrap();
+        let registration =
+            registry_engine::Registration::start(registry, node, options).await.unwrap();
         pass(run / 3).await;
-        drop(passer.stop().await); // what is not withdrawn ends by its ttl
+        drop(registration.stop().await); // a failed withdrawal ends with the ttl
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = environment.play(seed, run) => {}
         () = writing => {}
-        () = passing_by => {}
+        () = short_lived => {}
     }
     fixture.finish().await;
 }

@@ -52,7 +52,7 @@ impl Process {
         program: PathBuf,
         extra: Extra,
     ) -> Result<Self, ServerError> {
-        trace::write_if_asked();
+        trace::write_if_enabled();
         let mut tries = 1;
         loop {
             let mut process = Self::prepare(kind, &program, &extra)?;
