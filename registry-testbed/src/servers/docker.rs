@@ -14,10 +14,10 @@ use super::wire::Wire;
 /// A running container, removed on drop.
 pub(super) type Container = ContainerAsync<GenericImage>;
 
-/// Where the data is in the container: in memory, and there in every image.
+/// The data folder in the container. It is mounted in memory, so that every image has it.
 const DATA: &str = "/registry-test";
 
-/// Starts a container, waits until its server answers, and says at which `host:port` it does.
+/// Starts a container, and waits until its server is ready. Returns the container and the `host:port` of the server.
 pub(super) async fn start(
     kind: &Kind,
     image: &str,
@@ -52,7 +52,7 @@ pub(super) async fn start(
     Ok((container, address))
 }
 
-/// Runs `command` in a container of `image`, which is pulled only where it is not there already.
+/// Runs `command` in a container of `image`, which is pulled only if it is missing.
 async fn run(
     kind: &Kind,
     image: &str,
@@ -67,7 +67,7 @@ async fn run(
         .await?;
     let port = container.get_host_port_ipv4(kind.port.tcp()).await?;
     let host = match container.get_host().await?.to_string() {
-        // The port is the one of IPv4, and the name may mean the other.
+        // The port is that of IPv4, but the name may resolve to IPv6.
         local if local == "localhost" => "127.0.0.1".to_owned(),
         host => host,
     };

@@ -1,119 +1,119 @@
-//! What can go wrong with a test's server.
+//! Errors of the server fixtures.
 
 use std::io;
 use std::time::Duration;
 
-/// Why there is no server, or why it did not do what it was told.
+/// An error of a server fixture: there is no server, or an action on it failed.
 ///
-/// A test fails with it. The message of [`Missing`](Self::Missing) says in one line what to do.
+/// A test must fail with it. The message of [`Missing`](Self::Missing) says in one line what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// No server was found anywhere.
+    /// No server was found.
     #[error(
-        "no {server} server for the tests: run `cargo xtask test`, which installs one on Debian-likes, \
-         or put `{program}` on PATH, \
-         or set {variable} to a server that tests may compact, pause and wipe, \
-         or turn on the feature `docker`"
+        "no {server} server for the tests: run `cargo xtask test`, which installs one on Debian and its \
+         derivatives, or put `{program}` on PATH, \
+         or set {variable} to the URL of a server that tests may compact, pause and wipe, \
+         or enable the feature `docker`"
     )]
     Missing {
         /// The kind of server.
         server: &'static str,
-        /// Its binary.
+        /// The name of the server's binary.
         program: &'static str,
-        /// The environment variable that names a running one.
+        /// The environment variable with the URL of a running server.
         variable: &'static str,
     },
-    /// The given URL is not one of a plain connection to this kind of server.
+    /// The given URL is not that of a server of this kind without TLS.
     #[error("{variable} must be a URL like {scheme}://host:port")]
     Url {
-        /// The environment variable it usually comes from.
+        /// The environment variable with the URL.
         variable: &'static str,
-        /// The scheme it should have.
+        /// The required scheme.
         scheme: &'static str,
     },
-    /// The server is older than what the stores need.
+    /// The server is older than the tests need.
     #[error("{server} is too old: found=`{found}`, needed=`{needed}` or newer")]
     TooOld {
         /// The kind of server.
         server: &'static str,
-        /// What it says of itself.
+        /// The version that the server reports.
         found: String,
-        /// The oldest that will do.
+        /// The oldest supported version.
         needed: &'static str,
     },
-    /// The server is not in working order: it ended, or it did not answer in time.
+    /// The server did not become ready: it ended, or did not answer in time.
     #[error("{server} did not become ready: {reason}")]
     NotReady {
         /// The kind of server.
         server: &'static str,
-        /// What was seen last, and the end of the log of a server of our own.
+        /// The last probe, and the end of the log of a child process.
         reason: String,
     },
-    /// Only a server started from a binary can be paused, killed, restarted and wiped. One that
-    /// somebody else runs cannot be given passwords either.
-    #[error("a server from {backing} cannot be paused, killed, restarted, wiped or locked")]
+    /// Only a child process can be paused, killed, restarted and wiped. Authentication cannot be enabled on a
+    /// server that is given by its URL.
+    #[error("a server from {backing} does not support this action: use one from a binary on PATH")]
     NotSupported {
-        /// Where the server came from.
+        /// The origin of the server.
         backing: &'static str,
     },
-    /// What was asked for needs servers that are child processes.
+    /// The fixture needs servers that are child processes, and their binary is missing.
     #[error(
-        "this needs `{program}` on PATH: run `cargo xtask test`, which installs it on Debian-likes"
+        "`{program}` is not on PATH: run `cargo xtask test`, which installs it on Debian and its derivatives"
     )]
     NoProgram {
-        /// The server's binary.
+        /// The name of the server's binary.
         program: &'static str,
     },
-    /// The servers did not do what they were made to.
+    /// An action on the servers did not take effect in time.
     #[error("could not {action} within {within:?}: seen=`{seen}`")]
     NoEffect {
-        /// What was tried.
+        /// The action.
         action: &'static str,
-        /// How long.
+        /// The timeout.
         within: Duration,
-        /// What stood in the way, or what the servers said at last.
+        /// The last state of the servers, or the last error.
         seen: String,
     },
-    /// The server was killed, or ended by itself, and has not been started again.
+    /// The server was killed and has not been restarted.
     #[error("{server} is not running")]
     NotRunning {
         /// The kind of server.
         server: &'static str,
     },
-    /// The operating system refused something.
+    /// An action of the operating system failed.
     #[error("could not {action}")]
     Io {
-        /// What was tried.
+        /// The action.
         action: &'static str,
-        /// Why it failed.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// There is no binary, and the container engine gave no container either.
+    /// There is no binary, and the container did not start.
     #[cfg(feature = "docker")]
     #[error(
-        "no {server} server for the tests: `{program}` is not on PATH, and Docker started none from \
-         image=`{image}`: see `cargo xtask images`"
+        "no {server} server for the tests: `{program}` is not on PATH, and its container did not start, \
+         image=`{image}`: provide the image by `cargo xtask images`"
     )]
     Docker {
         /// The kind of server.
         server: &'static str,
-        /// Its binary.
+        /// The name of the server's binary.
         program: &'static str,
-        /// The image it was to be started from.
+        /// The image of the container.
         image: String,
-        /// What the engine, or the way to it, said.
+        /// The error of the container engine, or of the connection to it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl ServerError {
-    /// For `map_err` on what the operating system answers.
+    /// Returns a closure for `map_err` that adds the action to an error of the operating system.
     pub(super) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, source }
     }
 
-    /// Whether the server ended because its port was taken.
+    /// Returns whether the server ended because another process uses its port.
     pub(super) fn is_address_in_use(&self) -> bool {
         matches!(self, Self::NotReady { reason, .. }
             if reason.to_lowercase().contains("address already in use"))

@@ -1,4 +1,4 @@
-//! etcd: of one member, and of three.
+//! etcd with one member, and with three.
 
 mod auth;
 mod cluster;
@@ -21,18 +21,18 @@ use super::server::program;
 use super::wire::Wire;
 use super::{Process, ServerError, ServerOptions};
 
-/// A running etcd of one member.
+/// A running etcd with one member.
 ///
-/// One of our own keeps its cluster id when it is wiped and restarted, as a real member whose disk
-/// was lost does, and sends a progress notification every 200 ms.
+/// If it was started here, it keeps its cluster id when it is wiped and restarted, as a real member with a lost
+/// disk does. It sends a progress notification every 200 ms.
 #[derive(Debug)]
 pub struct Etcd(Server);
 
 impl Etcd {
-    /// The password of the users that [`enable_auth`](Self::enable_auth) makes.
+    /// The password of the users that [`enable_auth`](Self::enable_auth) creates.
     pub const PASSWORD: &str = auth::PASSWORD;
 
-    /// Where [`start`](Self::start) looks, as the environment says.
+    /// Returns the options of [`start`](Self::start), from the environment.
     pub fn options() -> ServerOptions {
         ServerOptions::from_env(&ETCD)
     }
@@ -42,13 +42,12 @@ impl Etcd {
         Self::start_with(Self::options()).await
     }
 
-    /// Finds or starts a server where `options` say.
+    /// Finds or starts a server with `options`.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
         Server::start(&ETCD, options).await.map(Self)
     }
 
-    /// Starts a server that speaks TLS with its clients, from a binary where `options` say. Their
-    /// URL and their image are passed over.
+    /// Starts a server with TLS for its clients, from a binary. Ignores the URL and the image of `options`.
     #[cfg(feature = "tls")]
     pub async fn start_tls(options: ServerOptions, tls: &ServerTls) -> Result<Self, ServerError> {
         let program = program(&ETCD, &options)?;
@@ -58,26 +57,25 @@ impl Etcd {
         Server::run(&ETCD, program, extra).await.map(Self)
     }
 
-    /// The URL for a store: `etcd://127.0.0.1:PORT`, with TLS `etcds`.
+    /// Returns the URL for a store: `etcd://127.0.0.1:PORT`, with TLS `etcds`.
     pub fn url(&self) -> &str {
         &self.0.url
     }
 
-    /// The endpoint for a client or for `etcdctl`: `http://127.0.0.1:PORT`, with TLS `https`.
+    /// Returns the endpoint for a client or `etcdctl`: `http://127.0.0.1:PORT`, with TLS `https`.
     pub fn endpoint(&self) -> String {
         format!("{}://{}", self.0.wire.scheme(), self.0.address)
     }
 
-    /// Its release, as `3.5.16`.
+    /// Returns the release, such as `3.5.16`.
     pub async fn release(&self) -> Result<String, ServerError> {
         gateway::release(&self.0.wire, &self.0.address).await
     }
 
-    /// Makes the users `root`, who may do everything, and `app`, who may read and write the keys
-    /// that begin with `prefix`, and turns authentication on. See [`EtcdTokens`] for what to start
-    /// it with.
+    /// Enables authentication with the users `root`, which may do everything, and `app`, which may read and write
+    /// the keys that start with `prefix`. Start the server with the arguments of [`EtcdTokens`].
     ///
-    /// When this returns a client without a name is refused.
+    /// When this returns, a client without a user is refused.
     pub async fn enable_auth(&self, prefix: &str) -> Result<(), ServerError> {
         if self.0.is_given() {
             return Err(ServerError::NotSupported { backing: "a URL" });
@@ -85,13 +83,17 @@ impl Etcd {
         auth::enable(&self.0.wire, &self.0.address, prefix).await
     }
 
-    /// What an operator can do to a server that was started from a binary.
+    /// Returns the child process, for an operator's actions.
+    ///
+    /// # Errors
+    ///
+    /// `NotSupported` if the server was not started from a binary.
     pub fn process(&mut self) -> Result<&mut Process, ServerError> {
         self.0.process()
     }
 }
 
-/// What makes a server speak TLS with its clients.
+/// Returns the arguments that enable TLS for clients.
 #[cfg(feature = "tls")]
 fn secured(tls: &ServerTls) -> Vec<String> {
     let mut arguments = vec![

@@ -1,9 +1,9 @@
-//! A server's own language over a bare stream, so that the fixtures need no client.
+//! Requests to a server in its own protocol over a bare stream, so that the fixtures need no client library.
 
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Sends a request over an open stream, and reads until the server hangs up.
+/// Sends a request over an open stream, and reads until the server closes it.
 pub(super) async fn talk(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &str,

@@ -1,4 +1,4 @@
-//! Folders for servers, removed on drop, and the ones that killed tests left behind.
+//! Folders for servers. They are removed on drop, or by a later test if theirs was killed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::{env, fs, io, process};
 use rustix::fs::statvfs;
 use tempfile::{Builder, TempDir};
 
-/// What the names of all folders begin with; the id of the process that made it follows.
+/// The prefix of all folders. The id of the process that created the folder follows.
 const PREFIX: &str = "registry-test-";
 
-/// A new, empty folder in `root`. Without one it is in memory where there is room, since etcd waits for the
+/// Creates an empty folder in `root`. Without a root it is in memory if there is enough, since etcd waits for the
 /// disk at every write.
 pub(super) fn create(root: Option<&Path>) -> io::Result<TempDir> {
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -23,9 +23,9 @@ pub(super) fn create(root: Option<&Path>) -> io::Result<TempDir> {
     Builder::new().prefix(&format!("{PREFIX}{}-", process::id())).tempdir_in(root)
 }
 
-/// The file system in memory, or else the usual place for temporary files.
+/// Returns the file system in memory if it has enough space, or else the folder for temporary files.
 fn default_root() -> PathBuf {
-    /// An etcd takes 128 MiB before its first write; containers often have 64 MiB in all.
+    /// An etcd takes 128 MiB before its first write, while containers often have 64 MiB in total.
     const ROOM: u64 = 2 << 30;
     let memory = Path::new("/dev/shm");
     let room = statvfs(memory).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
@@ -33,8 +33,8 @@ fn default_root() -> PathBuf {
     if fits { memory.to_owned() } else { env::temp_dir() }
 }
 
-/// Removes the folders of processes that are gone: a test that is killed drops nothing, and what it
-/// left in memory would stay there until the next boot.
+/// Removes the folders of processes that have ended: a killed test drops nothing, and its folder would stay in
+/// memory until the next boot.
 fn sweep(root: &Path) {
     let processes = Path::new("/proc");
     let Ok(entries) = fs::read_dir(root) else { return };
@@ -49,7 +49,7 @@ fn sweep(root: &Path) {
             .and_then(|rest| rest.split('-').next())
             .and_then(|pid| pid.parse::<u32>().ok());
         if owner.is_some_and(|pid| !processes.join(pid.to_string()).exists()) {
-            // Another process may be sweeping too; whoever comes second finds nothing.
+            // Another process may have removed it.
             fs::remove_dir_all(entry.path()).ok();
         }
     }

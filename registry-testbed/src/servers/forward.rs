@@ -1,4 +1,4 @@
-//! Forwards the connections of a listener to somewhere else.
+//! Forwards the connections of a listener to servers that a [`Route`] chooses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 /// Chooses the server for a connection.
 pub(super) trait Route: Clone + Send + 'static {
-    /// Connects to the server for a client that dialled from `from`.
+    /// Connects to the server for a client at the address `from`.
     fn connect(
         &self,
         client: &mut TcpStream,
@@ -18,16 +18,16 @@ pub(super) trait Route: Clone + Send + 'static {
     ) -> impl Future<Output = io::Result<TcpStream>> + Send;
 }
 
-/// Forwards all connections, for ever.
+/// Forwards all connections. Never returns.
 pub(super) async fn forward(listener: TcpListener, route: impl Route) {
-    /// The pause after an accept that failed.
+    /// The pause after a failed accept.
     const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((client, from)) => {
                 let route = route.clone();
-                // An error ends both connections, which both sides see.
+                // An error closes both connections, so both sides notice it.
                 connections.spawn(async move { forward_one(client, from, route).await.ok() });
             }
             Err(_) => sleep(ACCEPT_RETRY_DELAY).await,

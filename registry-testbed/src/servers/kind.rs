@@ -1,39 +1,39 @@
-//! A kind of server: how it is found, run and recognised.
+//! A kind of server: how to find, start and probe it.
 
 use super::error::ServerError;
 use std::path::Path;
 
-/// What the search, the start and the probe need to know of a kind of server.
+/// A kind of server: how to find, start and probe it.
 #[derive(Debug)]
 pub(super) struct Kind {
-    /// What people call it, and the scheme of its URLs.
+    /// The name for messages, and the scheme of URLs.
     pub(super) name: &'static str,
-    /// Its binary, on `PATH` here and in its images.
+    /// The name of the binary, on `PATH` and in images.
     pub(super) program: &'static str,
-    /// The environment variable with the URL of a running one.
+    /// The environment variable with the URL of a running server.
     pub(super) url_variable: &'static str,
-    /// The environment variable with the folders to look for the binary in instead of `PATH`.
+    /// The environment variable with the folders of the binary, which replaces `PATH`.
     pub(super) path_variable: &'static str,
-    /// The environment variable with the image to use instead of `image`.
+    /// The environment variable that replaces `image`.
     pub(super) image_variable: &'static str,
     /// The image of the official release.
     pub(super) image: &'static str,
-    /// The port it is usually found at, and listens on in a container.
+    /// The default port, also in a container.
     pub(super) port: u16,
-    /// Its command line for a place.
+    /// Builds the command line for a place.
     pub(super) arguments: fn(&Place<'_>) -> Result<Vec<String>, ServerError>,
-    /// A request that one in working order answers and then hangs up.
+    /// The request of the probe. The server closes the connection after its reply.
     pub(super) request: &'static str,
-    /// Whether that is the answer of one in working order.
+    /// Returns whether the reply to the probe is that of a ready server.
     pub(super) ready: fn(&str) -> bool,
 }
 
-/// Where a server is to run.
+/// The place of a server to start.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
-    /// The binary, unless it is one in a container.
+    /// The binary. `None` in a container.
     pub(super) program: Option<&'a Path>,
-    /// `http`, or `https` where its clients speak TLS.
+    /// `https` if its clients use TLS, or else `http`.
     pub(super) scheme: &'static str,
     /// The address to listen on.
     pub(super) host: &'a str,
@@ -41,6 +41,6 @@ pub(super) struct Place<'a> {
     pub(super) port: u16,
     /// The folder for its data.
     pub(super) data: &'a Path,
-    /// Whether a write is to be on disk before it is acknowledged.
+    /// Whether the server must sync each write to disk before it acknowledges it.
     pub(super) durable: bool,
 }

@@ -1,22 +1,21 @@
-//! Servers for tests and benches: found where there is one, started where there is none.
+//! Servers for tests and benches: an existing one, or one that is started.
 //!
-//! [`Etcd::start`] and [`Redis::start`] take the first of
+//! [`Etcd::start`] and [`Redis::start`] use the first of these that exists:
 //!
-//! 1. the server whose URL is in `REGISTRY_TEST_ETCD_URL` or `REGISTRY_TEST_REDIS_URL`: one that
-//!    tests may compact, pause and wipe;
-//! 2. a server of our own, run from a binary on `PATH` with its own port and folder, killed on drop;
-//! 3. with the feature `docker`, a container from the image in `REGISTRY_TEST_ETCD_IMAGE` or
-//!    `REGISTRY_TEST_REDIS_IMAGE`, by default the official one, removed on drop.
+//! 1. The server at the URL in `REGISTRY_TEST_ETCD_URL` or `REGISTRY_TEST_REDIS_URL`. Tests may
+//!    compact, pause and wipe it.
+//! 2. A child process from a binary on `PATH`, with its own port and folder. It is killed on drop.
+//! 3. With the feature `docker`, a container from the image in `REGISTRY_TEST_ETCD_IMAGE` or
+//!    `REGISTRY_TEST_REDIS_IMAGE`. Default: the official image. It is removed on drop.
 //!
-//! Where there is none of them the answer is an error that says how to get one. A test fails with
-//! it; it is never a reason to skip.
+//! If there is none, the error says how to get one. A test must fail with it, never skip.
 //!
-//! [`EtcdCluster`], [`RedisCluster`], [`RedisSentinel`] and servers with TLS (feature `tls`) are
-//! children of this process, so only the second will do. Another release than the usual is a matter of [`ServerOptions::path`], or for a
-//! whole run of `REGISTRY_TEST_ETCD_PATH`, which stands for `PATH`: `cargo xtask etcd-releases`
-//! provides one. Where that is empty there is no binary.
+//! [`EtcdCluster`], [`RedisCluster`], [`RedisSentinel`] and servers with TLS (feature `tls`) are always
+//! child processes. [`ServerOptions::path`] selects another release. For a whole run, set
+//! `REGISTRY_TEST_ETCD_PATH`, which replaces `PATH`: `cargo xtask etcd-releases` provides releases. If
+//! it is empty, no binary is found.
 //!
-//! The fixtures wait on real processes: use them with a real clock, not with a paused one.
+//! The fixtures wait for real processes, so use them with a real clock, not with a paused one.
 
 #[cfg(feature = "docker")]
 mod docker;

@@ -1,4 +1,4 @@
-//! Where tests look for a server.
+//! Options to find or start a server.
 
 use super::kind::Kind;
 use std::env;
@@ -6,29 +6,29 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where to look for a server, and what to start it with.
+/// Options to find or start a server.
 ///
-/// [`Etcd::options`](super::Etcd::options) and [`Redis::options`](super::Redis::options) read the defaults from the environment; change a field
-/// to look elsewhere.
+/// [`Etcd::options`](super::Etcd::options) and [`Redis::options`](super::Redis::options) read the defaults from the
+/// environment.
 #[derive(Clone)]
 pub struct ServerOptions {
-    /// A running server to use as it is. It is passed over when `arguments` or `disk` ask for
-    /// anything, since it cannot be given them any more.
+    /// The URL of a running server. It is ignored if `arguments` or `disk` are set, since they cannot be
+    /// applied to a running server.
     pub url: Option<String>,
-    /// The folders to look for the server's binary in, written as `PATH` is; `None` looks nowhere.
+    /// The folders with the server's binary, in the format of `PATH`. `None` finds no binary.
     pub path: Option<OsString>,
-    /// The image to start a container from, `name:tag`. Used with the feature `docker` only.
+    /// The image of a container, as `name:tag`. Used only with the feature `docker`.
     pub image: String,
-    /// Arguments to add to the defaults of the server's command line; the last of a kind wins.
+    /// Arguments to append to the server's command line. The last argument of a kind wins.
     pub arguments: Vec<String>,
-    /// The folder under which a server of our own makes a folder for its data. With one it has each
-    /// write on disk before it acknowledges it. Without, its data is in memory where there is room,
-    /// and it syncs nothing if it can do without. A container has no such folder: none is started then.
+    /// The folder in which a child process creates its data folder. If set, the server syncs each write to
+    /// disk before it acknowledges it. Otherwise its data is in memory if there is enough, and it does not
+    /// sync if that can be disabled. A container does not support this: none is started.
     pub disk: Option<PathBuf>,
 }
 
 impl ServerOptions {
-    /// What the environment says of `kind`.
+    /// Reads the options for `kind` from the environment.
     pub(super) fn from_env(kind: &Kind) -> Self {
         let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
         Self {
@@ -42,7 +42,7 @@ impl ServerOptions {
 }
 
 impl fmt::Debug for ServerOptions {
-    /// Leaves out the URL, which may hold a password.
+    /// Omits the URL, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerOptions")
             .field("path", &self.path)

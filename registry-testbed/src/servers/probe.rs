@@ -1,4 +1,4 @@
-//! Whether a server is in working order, asked in its own language.
+//! A readiness probe in the server's own protocol.
 
 use std::time::Duration;
 
@@ -8,28 +8,27 @@ use tokio::time::{sleep, timeout};
 use super::kind::Kind;
 use super::wire::Wire;
 
-/// How long a server may take until it answers, the lag aside.
+/// The timeout until a server is ready. Scheduling lag extends it.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long one probe may take until the next is made.
+/// The timeout of one probe.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The pause between two probes.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Probes until the server answers and `still_there`, and says what it saw last when that is not
-/// before the deadline.
+/// Probes until the server is ready. Returns the last failure at the deadline, or the error of `check_alive` at once.
 pub(super) async fn until_ready(
     kind: &Kind,
     wire: &Wire,
     address: &str,
-    mut still_there: impl FnMut() -> Result<(), String>,
+    mut check_alive: impl FnMut() -> Result<(), String>,
 ) -> Result<(), String> {
     let deadline = lag::deadline(READY_WITHIN);
     loop {
         let answer = probe(kind, wire, address).await;
-        // Asked after the probe: the answer may be that of a stranger who took the port.
-        still_there()?;
+        // After the probe: if the child has ended, another process may have answered on its port.
+        check_alive()?;
         match answer {
             Ok(()) => return Ok(()),
             Err(reason) if deadline.has_passed() => return Err(reason),
@@ -38,7 +37,7 @@ pub(super) async fn until_ready(
     }
 }
 
-/// Asks once.
+/// Makes one probe.
 async fn probe(kind: &Kind, wire: &Wire, address: &str) -> Result<(), String> {
     let reply = timeout(PROBE_WITHIN, wire.exchange(address, kind.request))
         .await

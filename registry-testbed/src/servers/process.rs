@@ -1,4 +1,4 @@
-//! A server that is our child: its own port, its own folder, and the powers of an operator.
+//! A server that is a child process, with its own port and folder.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,12 +16,12 @@ use super::wire::Wire;
 use super::{folder, probe, spawn};
 use crate::trace;
 
-/// How often another port is tried when somebody took ours between the choice and the start.
+/// How many ports are tried if another process takes the chosen one before the server starts.
 pub(super) const PORT_TRIES: usize = 5;
 
-/// A server started from a binary on this machine, and what its operator can do to it.
+/// A server that was started from a binary, and an operator's actions on it.
 ///
-/// Killed, and its folder removed, on drop.
+/// Dropping it kills the server and removes its folder.
 #[derive(Debug)]
 pub struct Process {
     kind: &'static Kind,
@@ -33,20 +33,19 @@ pub struct Process {
     child: Option<Child>,
 }
 
-/// What one server is started with beside what its kind says.
+/// Settings of one server in addition to those of its kind.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extra {
-    /// The last of a kind wins.
+    /// Appended to the command line. The last argument of a kind wins.
     pub(super) arguments: Vec<String>,
     pub(super) environment: Vec<(&'static str, String)>,
     /// As in [`ServerOptions`](super::ServerOptions).
     pub(super) disk: Option<PathBuf>,
-    /// How it is spoken to.
     pub(super) wire: Wire,
 }
 
 impl Process {
-    /// Starts a server and waits until it answers.
+    /// Starts a server, and waits until it is ready.
     pub(super) async fn start(
         kind: &'static Kind,
         program: PathBuf,
@@ -64,47 +63,45 @@ impl Process {
         }
     }
 
-    /// Its process id, while it runs.
+    /// Returns the process id while the server runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// The folder its data is in. It stays the same over restarts.
+    /// Returns the data folder. A restart keeps it.
     pub fn data_dir(&self) -> PathBuf {
         data_in(self.folder.path())
     }
 
-    /// Stops it where it stands (`SIGSTOP`): its connections stay open and nothing answers.
-    ///
-    /// It stands still when this returns.
+    /// Pauses the server (`SIGSTOP`) and waits until it has stopped. Its connections stay open, but nothing answers.
     pub fn pause(&self) -> Result<(), ServerError> {
         let pid = self.signal(Signal::STOP)?;
-        // `NOWAIT` leaves the child to be waited for by whoever kills it.
+        // `NOWAIT` does not reap the child, so that `kill` can wait for it.
         let until = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         waitid(WaitId::Pid(pid), until)
             .map_err(|error| ServerError::io("wait for a server to stop")(error.into()))?;
         Ok(())
     }
 
-    /// Lets it go on after [`pause`](Self::pause) (`SIGCONT`).
+    /// Resumes the server after [`pause`](Self::pause) (`SIGCONT`).
     pub fn resume(&self) -> Result<(), ServerError> {
         self.signal(Signal::CONT).map(drop)
     }
 
-    /// Kills it (`SIGKILL`) and waits until it is gone. Its port and data stay its own for
-    /// [`restart`](Self::restart). One that is already gone is fine.
+    /// Kills the server (`SIGKILL`) and waits for its end. It keeps its port and data for
+    /// [`restart`](Self::restart). Does nothing if the server was killed before.
     pub fn kill(&mut self) -> Result<(), ServerError> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill().and_then(|()| child.wait()).map(drop).map_err(ServerError::io("kill a server"))
     }
 
-    /// Kills it if it runs, and starts it with the same port, data and command line.
+    /// Kills the server if it runs, and starts it again with the same port, data and command line.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.kill()?;
         self.launch().await
     }
 
-    /// Kills it if it runs, and loses all of its data.
+    /// Kills the server if it runs, and deletes its data.
     pub fn wipe(&mut self) -> Result<(), ServerError> {
         self.kill()?;
         let data = self.data_dir();
@@ -113,19 +110,18 @@ impl Process {
             .map_err(ServerError::io("empty a server's data folder"))
     }
 
-    /// Copies its data into a folder, which is made. A server that runs must have written what is to be in
-    /// it.
+    /// Copies the data into a folder, which is created. Of a running server, only the data on disk is copied.
     pub fn copy_data(&self, to: &Path) -> Result<(), ServerError> {
         copy(&self.data_dir(), to).map_err(ServerError::io("copy a server's data"))
     }
 
-    /// Kills it if it runs, and puts what [`copy_data`](Self::copy_data) copied in place of its data.
+    /// Kills the server if it runs, and replaces its data with a copy by [`copy_data`](Self::copy_data).
     pub fn replace_data(&mut self, from: &Path) -> Result<(), ServerError> {
         self.wipe()?;
         copy(from, &self.data_dir()).map_err(ServerError::io("put back a server's data"))
     }
 
-    /// Chooses a port, a folder and with them the command line.
+    /// Chooses a port and a folder, and builds the command line.
     fn prepare(kind: &'static Kind, program: &Path, extra: &Extra) -> Result<Self, ServerError> {
         let folder = folder::create(extra.disk.as_deref())
             .map_err(ServerError::io("make a folder for a server"))?;
@@ -147,7 +143,7 @@ impl Process {
         Ok(Self { kind, program, arguments, extra, port, folder, child: None })
     }
 
-    /// Starts the child and waits until it answers.
+    /// Starts the child, and waits until it is ready.
     async fn launch(&mut self) -> Result<(), ServerError> {
         let log = File::create(self.log()).map_err(ServerError::io("write a server's log"))?;
         let child = spawn::spawn(&self.program, &self.arguments, &self.extra.environment, log)
@@ -166,7 +162,7 @@ impl Process {
         Err(ServerError::NotReady { server: self.kind.name, reason })
     }
 
-    /// Sends a signal to the child, which is not reaped yet: the id is no stranger's.
+    /// Sends a signal to the child. It is not reaped yet, so no other process can have its id.
     fn signal(&self, signal: Signal) -> Result<Pid, ServerError> {
         let child =
             self.child.as_ref().ok_or(ServerError::NotRunning { server: self.kind.name })?;
@@ -176,24 +172,24 @@ impl Process {
         Ok(pid)
     }
 
-    /// Where it listens.
+    /// Returns the address as `host:port`.
     pub(crate) fn address(&self) -> String {
         self.socket_address().to_string()
     }
 
-    /// Where it listens.
+    /// Returns the address.
     pub(crate) fn socket_address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// The file with what it says.
+    /// Returns the path of the log.
     fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 }
 
 impl Drop for Process {
-    /// Kills the child. Nobody is left to tell when that fails.
+    /// Kills the child. An error cannot be reported here.
     fn drop(&mut self) {
         self.kill().ok();
     }
@@ -213,16 +209,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The data folder within a server's folder.
+/// Returns the data folder within a server's folder.
 fn data_in(folder: &Path) -> PathBuf {
     folder.join("data")
 }
 
-/// A port on 127.0.0.1 that nobody listens on.
+/// Returns a port on 127.0.0.1 that no process listens on.
 ///
-/// It lies below the range the kernel gives to outgoing connections: they cannot take it while a
-/// server is down, and a client that keeps calling a dead server cannot connect to itself. Processes
-/// start their search at different places, so that two tests rarely choose the same.
+/// It is below the kernel's range for outgoing connections. So no outgoing connection takes it while a
+/// server is down, and a client that keeps calling a dead server cannot connect to itself. Each process
+/// starts its search at another port, so that two tests rarely choose the same one.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
@@ -238,7 +234,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// The last lines of a log.
+/// Returns the last lines of a log.
 fn tail(log: &Path) -> String {
     const LINES: usize = 30;
     let text = match fs::read(log) {

@@ -1,4 +1,4 @@
-//! Redis: standalone, under Sentinel, and a Cluster.
+//! Redis: standalone, with Sentinel, and as a Cluster.
 
 mod cluster;
 mod command;
@@ -20,15 +20,15 @@ use super::server::program;
 use super::wire::Wire;
 use super::{Process, ServerError, ServerOptions};
 
-/// A running standalone Redis, or Valkey under the same name.
+/// A running standalone Redis, or a Valkey.
 ///
-/// One of our own keeps nothing on disk unless its options name one, or its arguments say so, as in
+/// If it was started here, it keeps nothing on disk unless its options have a `disk`, or arguments such as
 /// `["--appendonly", "yes"]`.
 #[derive(Debug)]
 pub struct Redis(Server);
 
 impl Redis {
-    /// Where [`start`](Self::start) looks, as the environment says.
+    /// Returns the options of [`start`](Self::start), from the environment.
     pub fn options() -> ServerOptions {
         ServerOptions::from_env(&REDIS)
     }
@@ -38,13 +38,12 @@ impl Redis {
         Self::start_with(Self::options()).await
     }
 
-    /// Finds or starts a server where `options` say.
+    /// Finds or starts a server with `options`.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
         Server::start(&REDIS, options).await.map(Self)
     }
 
-    /// Starts a server that speaks TLS, and nothing else, from a binary where `options` say. Their URL
-    /// and their image are passed over.
+    /// Starts a server that accepts only TLS, from a binary. Ignores the URL and the image of `options`.
     #[cfg(feature = "tls")]
     pub async fn start_tls(options: ServerOptions, tls: &ServerTls) -> Result<Self, ServerError> {
         let program = program(&REDIS, &options)?;
@@ -54,23 +53,27 @@ impl Redis {
         Server::run(&REDIS, program, extra).await.map(Self)
     }
 
-    /// The URL for a store: `redis://127.0.0.1:PORT`, with TLS `rediss`.
+    /// Returns the URL for a store: `redis://127.0.0.1:PORT`, with TLS `rediss`.
     pub fn url(&self) -> &str {
         &self.0.url
     }
 
-    /// Where it listens: `127.0.0.1:PORT`.
+    /// Returns the address: `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.0.address
     }
 
-    /// What an operator can do to a server that was started from a binary.
+    /// Returns the child process, for an operator's actions.
+    ///
+    /// # Errors
+    ///
+    /// `NotSupported` if the server was not started from a binary.
     pub fn process(&mut self) -> Result<&mut Process, ServerError> {
         self.0.process()
     }
 }
 
-/// How Redis is found, run and recognised.
+/// How to find, start and probe Redis.
 static REDIS: Kind = Kind {
     name: "redis",
     program: "redis-server",
@@ -81,12 +84,15 @@ static REDIS: Kind = Kind {
     port: 6379,
     arguments,
     request: "PING\r\nQUIT\r\n",
-    // One that wants a password is in working order too. One that is loading is not yet.
+    // A server that requires a password is ready, too. A server that is loading is not.
     ready: |reply| reply.starts_with("+PONG") || reply.starts_with("-NOAUTH"),
 };
 
-/// The command line of a standalone server.
-#[expect(clippy::unnecessary_wraps, reason = "etcd's can fail, and both stand in a `Kind`")]
+/// Returns the command line of a standalone server.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the function of etcd can fail, and `Kind` has one type for both"
+)]
 fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
     let Place { scheme, host, port, data, durable, .. } = place;
     let port = port.to_string();
@@ -96,7 +102,7 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
         ["--port", plain],
         ["--bind", host],
         ["--dir", &data],
-        // In a container it is reached from outside its own loopback interface.
+        // In a container, clients connect from outside its loopback interface.
         ["--protected-mode", "no"],
         ["--save", ""],
         ["--appendonly", if *durable { "yes" } else { "no" }],
@@ -110,12 +116,12 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
     Ok(arguments.concat().into_iter().map(str::to_owned).collect())
 }
 
-/// The words of a command line.
+/// Splits a command line into words.
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// What makes a server speak TLS.
+/// Returns the arguments that enable TLS.
 #[cfg(feature = "tls")]
 fn secured(tls: &ServerTls) -> Vec<String> {
     let path = |path: std::path::PathBuf| path.display().to_string();

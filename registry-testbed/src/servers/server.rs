@@ -1,4 +1,4 @@
-//! One server: given, started from a binary, or started in a container.
+//! A server: given by its URL, started from a binary, or started in a container.
 
 #[cfg(feature = "docker")]
 use super::docker;
@@ -13,32 +13,30 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 
-/// A server that answered its probe.
+/// A server that is ready.
 pub(super) struct Server {
-    /// Its URL, in the form the stores take.
+    /// The URL for a store.
     pub(super) url: String,
     /// `host:port`.
     pub(super) address: String,
-    /// How it is spoken to.
     pub(super) wire: Wire,
-    /// What keeps it alive.
     backing: Backing,
 }
 
-/// Where a server came from.
+/// The origin of a server, which keeps it running.
 #[derive(Debug)]
 pub(super) enum Backing {
-    /// Somebody else runs it.
+    /// A running server, given by its URL.
     Url,
     /// A child process.
     Process(Process),
-    /// A container, removed when this is dropped.
+    /// A container, which is removed on drop.
     #[cfg(feature = "docker")]
     Docker { _container: Box<docker::Container> },
 }
 
 impl Server {
-    /// Takes the first server there is, in the order of the module's documentation.
+    /// Finds or starts a server, in the order of the module's documentation.
     pub(super) async fn start(
         kind: &'static Kind,
         options: ServerOptions,
@@ -68,7 +66,7 @@ impl Server {
         })
     }
 
-    /// A server somebody else runs.
+    /// Connects to a running server.
     async fn given(kind: &Kind, url: String) -> Result<Self, ServerError> {
         let address = address_of(kind, &url)
             .ok_or(ServerError::Url { variable: kind.url_variable, scheme: kind.name })?;
@@ -78,7 +76,7 @@ impl Server {
         Ok(Self { url, address, wire: Wire::Plain, backing: Backing::Url })
     }
 
-    /// A server of our own.
+    /// Starts a child process.
     pub(super) async fn run(
         kind: &'static Kind,
         program: PathBuf,
@@ -89,17 +87,17 @@ impl Server {
         Ok(Self::local(kind, process.address(), wire, Backing::Process(process)))
     }
 
-    /// A server this fixture started.
+    /// A server that was started here.
     fn local(kind: &Kind, address: String, wire: Wire, backing: Backing) -> Self {
         Self { url: wire.url(kind, &address), address, wire, backing }
     }
 
-    /// Whether somebody else runs it.
+    /// Returns whether the server was given by its URL.
     pub(super) fn is_given(&self) -> bool {
         matches!(self.backing, Backing::Url)
     }
 
-    /// The powers of an operator, which only a child process gives.
+    /// Returns the child process, for an operator's actions.
     pub(super) fn process(&mut self) -> Result<&mut Process, ServerError> {
         match &mut self.backing {
             Backing::Process(process) => Ok(process),
@@ -111,7 +109,7 @@ impl Server {
 }
 
 impl fmt::Debug for Server {
-    /// Leaves out the URL, which may hold a password.
+    /// Omits the URL, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("address", &self.address)
@@ -120,7 +118,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// The first `host:port` of a URL, or nothing when it is not a plain URL of this kind of server.
+/// Returns the first `host:port` of a URL. `None` if it is not the URL of a server of this kind without TLS.
 fn address_of(kind: &Kind, url: &str) -> Option<String> {
     let rest = url.strip_prefix(kind.name)?.strip_prefix("://")?;
     let authority = rest.split(['/', '?']).next()?;
@@ -136,7 +134,7 @@ pub(super) fn program(kind: &Kind, options: &ServerOptions) -> Result<PathBuf, S
         .ok_or(ServerError::NoProgram { program: kind.program })
 }
 
-/// The first file called `program` in the folders of `path`.
+/// Returns the first file called `program` in the folders of `path`.
 fn find(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     env::split_paths(path?)
         .filter(|folder| folder.is_absolute())
@@ -162,7 +160,7 @@ mod tests {
     };
 
     #[test]
-    fn an_address_is_the_first_of_a_url() {
+    fn the_address_is_the_first_host_of_a_url() {
         let address = |url| address_of(&KIND, url);
         assert_eq!(address("redis://h:1").as_deref(), Some("h:1"));
         assert_eq!(address("redis://me:pw@h:1,i:2/0?prefix=p").as_deref(), Some("h:1"));

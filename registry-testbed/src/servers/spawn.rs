@@ -1,4 +1,4 @@
-//! Child processes that do not outlive this process, however it ends.
+//! Child processes that do not outlive this process, even if it is killed.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::thread;
 
-/// A program to start, and where to send the child.
+/// A program to start, and a channel for the child.
 type Job = (Command, mpsc::Sender<io::Result<Child>>);
 
 /// Starts a program that writes to `log` and dies with this process.
@@ -27,8 +27,8 @@ pub(super) fn spawn(
     child.recv().map_err(|_| gone())?
 }
 
-/// A command for `program` that the kernel kills when its parent ends, where `setpriv` can ask for
-/// that. A drop kills a server too, but a test that is killed drops nothing.
+/// Returns a command for `program` that the kernel kills when its parent ends, if `setpriv` is available. A drop
+/// kills a server as well, but a killed test drops nothing.
 fn guarded(program: &Path) -> Command {
     static GUARD: LazyLock<bool> = LazyLock::new(|| {
         let probe = Command::new("setpriv").args(["--pdeathsig", "KILL", "true"]).output();
@@ -42,8 +42,8 @@ fn guarded(program: &Path) -> Command {
     command
 }
 
-/// The one thread that starts all children. The parent whose end kills them is a *thread*: a test's
-/// own ends with the test, this one with the process.
+/// Starts the thread that spawns all children. To the kernel, the parent is a *thread*: that of a test ends with the
+/// test, but this thread ends with the process.
 fn spawner() -> mpsc::Sender<Job> {
     let (sender, jobs) = mpsc::channel::<Job>();
     thread::spawn(move || {

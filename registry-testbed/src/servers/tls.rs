@@ -1,4 +1,4 @@
-//! TLS for the clients of a server, with certificates made for one test.
+//! TLS between clients and a server, with certificates that are generated for one test.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -21,12 +21,12 @@ use super::error::ServerError;
 use super::exchange::talk;
 use super::folder;
 
-/// What the certificates of a server hold for: where the fixtures listen.
+/// The subject names of a server's certificate.
 const SERVER_NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
 
-/// Certificates for a server and its clients, and some of strangers, as PEM files.
+/// Certificates of a server, its clients and another CA, as PEM files.
 ///
-/// A clone is the same; the files are removed with the last one, servers that use them included.
+/// Clones share the files, which are removed with the last clone. A server that uses them holds one.
 #[derive(Clone, Debug)]
 pub struct ServerTls(Arc<Files>);
 
@@ -36,67 +36,67 @@ struct Files {
     checks_clients: bool,
 }
 
-/// Who calls a server with TLS.
+/// The identity of a TLS client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientIdentity {
-    /// One with a certificate that the right CA signed: the server's own, since etcd's gateway
-    /// takes none that names a user once authentication is on.
+    /// A client with a certificate of the right CA. It is the server's own certificate, since etcd's gateway
+    /// refuses a certificate that names a user once authentication is enabled.
     Known,
-    /// One without a certificate.
+    /// A client without a certificate.
     Anonymous,
-    /// One with a certificate that another CA signed.
+    /// A client with a certificate of another CA.
     Stranger,
-    /// One that trusts another CA only.
+    /// A client that trusts only another CA.
     Distrustful,
 }
 
 impl ServerTls {
-    /// For a server that takes any client.
+    /// Generates certificates for a server that accepts any client.
     pub fn generate() -> Result<Self, ServerError> {
         Self::with(false)
     }
 
-    /// For a server that takes only clients with a certificate.
+    /// Generates certificates for a server that accepts only clients with a certificate.
     pub fn mutual() -> Result<Self, ServerError> {
         Self::with(true)
     }
 
-    /// The certificate of the CA that signed the server's and the client's.
+    /// Returns the certificate of the CA that signed those of the server and the client.
     pub fn ca(&self) -> PathBuf {
         self.file("ca.pem")
     }
 
-    /// The client's certificate. To an etcd with authentication it names the user `app`.
+    /// Returns the client's certificate. To an etcd with authentication it names the user `app`.
     pub fn client_certificate(&self) -> PathBuf {
         self.file("client.pem")
     }
 
-    /// The key of the client's certificate.
+    /// Returns the key of the client's certificate.
     pub fn client_key(&self) -> PathBuf {
         self.file("client.key")
     }
 
-    /// The certificate of another CA: who trusts only this must refuse the server.
+    /// Returns the certificate of another CA. A client that trusts only this CA must refuse the server.
     pub fn other_ca(&self) -> PathBuf {
         self.file("other-ca.pem")
     }
 
-    /// A client's certificate that the other CA signed: a server that checks must refuse it.
+    /// Returns a client certificate of the other CA. A server that checks its clients must refuse it.
     pub fn other_client_certificate(&self) -> PathBuf {
         self.file("other-client.pem")
     }
 
-    /// The key of the other client's certificate.
+    /// Returns the key of the other client's certificate.
     pub fn other_client_key(&self) -> PathBuf {
         self.file("other-client.key")
     }
 
-    /// Sends a request to `host:port` as `identity`, and reads until the server hangs up.
+    /// Sends a request to `host:port` as `identity`, and reads until the server closes the connection.
     ///
     /// # Errors
     ///
-    /// Where one side refuses the other's certificate, too.
+    /// An IO error, also if either side refuses the other's certificate.
     pub async fn exchange(
         &self,
         identity: ClientIdentity,
@@ -107,21 +107,21 @@ impl ServerTls {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let connector = TlsConnector::from(Arc::new(self.client(identity)?));
         let stream = TcpStream::connect(address).await?;
-        // A server that takes no anonymous client says so only after the handshake (TLS 1.3).
+        // In TLS 1.3, a server refuses a client without a certificate only after the handshake.
         talk(connector.connect(name, stream).await?, request).await
     }
 
-    /// The server's own certificate.
+    /// Returns the server's certificate.
     pub(super) fn server_certificate(&self) -> PathBuf {
         self.file("server.pem")
     }
 
-    /// The key of the server's certificate.
+    /// Returns the key of the server's certificate.
     pub(super) fn server_key(&self) -> PathBuf {
         self.file("server.key")
     }
 
-    /// Whether clients without a certificate are refused.
+    /// Returns whether the server refuses clients without a certificate.
     pub(super) fn checks_clients(&self) -> bool {
         self.0.checks_clients
     }
@@ -136,13 +136,13 @@ impl ServerTls {
         made().map_err(ServerError::io("make certificates for a server"))
     }
 
-    /// Makes all of the files.
+    /// Generates all files.
     fn write(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         let (ca, other) = (authority("registry-test")?, authority("registry-test other")?);
         fs::write(self.ca(), ca.pem())?;
         fs::write(self.other_ca(), other.pem())?;
-        // etcd calls itself with the server's certificate, and takes a common name for a user's:
-        // the server has none.
+        // etcd calls itself with the server's certificate, and would take its common name for a user's. So it has
+        // none.
         let mut server = CertificateParams::new(SERVER_NAMES.map(str::to_owned))?;
         server.distinguished_name = DistinguishedName::new();
         self.sign(&ca, "server", server)?;
@@ -152,7 +152,7 @@ impl ServerTls {
         self.sign(&other, "other-client", client)
     }
 
-    /// Makes a key and a certificate for it.
+    /// Generates a key and its certificate.
     fn sign(
         &self,
         ca: &CertifiedIssuer<'_, KeyPair>,
@@ -168,7 +168,7 @@ impl ServerTls {
         Ok(())
     }
 
-    /// A client's settings.
+    /// Returns the TLS configuration of a client.
     fn client(&self, identity: ClientIdentity) -> io::Result<ClientConfig> {
         let trusted =
             if identity == ClientIdentity::Distrustful { self.other_ca() } else { self.ca() };
@@ -196,7 +196,7 @@ impl ServerTls {
     }
 }
 
-/// A CA that signs itself.
+/// Generates a self-signed CA.
 fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

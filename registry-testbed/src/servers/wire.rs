@@ -1,4 +1,4 @@
-//! How a server is spoken to: plain or over TLS.
+//! The transport of a server: plain or TLS.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::kind::Kind;
 #[cfg(feature = "tls")]
 use super::tls::{ClientIdentity, ServerTls};
 
-/// How a server is spoken to.
+/// The transport of a server.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Wire {
     #[default]
@@ -19,7 +19,7 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     pub(super) fn scheme(&self) -> &'static str {
         match self {
             Self::Plain => "http",
@@ -28,12 +28,12 @@ impl Wire {
         }
     }
 
-    /// The URL for a store: with TLS the scheme ends in `s`, as in `etcds` and `rediss`.
+    /// Returns the URL for a store. With TLS its scheme ends in `s`, as in `etcds` and `rediss`.
     pub(super) fn url(&self, kind: &Kind, address: &str) -> String {
         format!("{}://{address}", self.scheme().replace("http", kind.name))
     }
 
-    /// Sends a request and reads until the server hangs up.
+    /// Sends a request, and reads until the server closes the connection.
     pub(super) async fn exchange(&self, address: &str, request: &str) -> io::Result<String> {
         match self {
             Self::Plain => talk(TcpStream::connect(address).await?, request).await,

@@ -1,42 +1,42 @@
-//! Users, passwords and tokens.
+//! Users, passwords and tokens of etcd.
 
 use super::super::ServerError;
 use super::super::wire::Wire;
 use super::gateway::call;
 
-/// How etcd makes the tokens that it gives for a password.
+/// The kind of etcd's authentication tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EtcdTokens {
-    /// It remembers them (the default). One that nobody uses is forgotten after 2 s, not 5 minutes.
+    /// Tokens that etcd stores (its default). An unused token expires after 2 s instead of 5 minutes.
     Simple,
-    /// It signs them (JWT). They expire after 2 s, and are void once users or roles change.
+    /// Signed tokens (JWT). They expire after 2 s, and become invalid when users or roles change.
     Jwt,
 }
 
 impl EtcdTokens {
-    /// Arguments for [`ServerOptions`](super::super::ServerOptions).
+    /// Returns the arguments for [`ServerOptions`](super::super::ServerOptions).
     pub fn arguments(self) -> Vec<String> {
-        /// What it signs with: any text will do.
+        /// The file with the signing key. Any text is valid.
         const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/servers/etcd/auth.rs");
         let tokens = match self {
             Self::Simple => "--auth-token-ttl=2".to_owned(),
             Self::Jwt => format!("--auth-token=jwt,priv-key={KEY},sign-method=HS256,ttl=2s"),
         };
-        // As cheap as it goes: a password costs 0.1 s of CPU otherwise.
+        // The lowest cost. With the default, each password takes 0.1 s of CPU time.
         vec![tokens, "--bcrypt-cost=4".to_owned()]
     }
 }
 
-/// Of both users.
+/// The password of both users.
 pub(super) const PASSWORD: &str = "s3cret";
 
-/// Makes the users and their roles, turns authentication on, and sees that it is.
+/// Creates the users and their roles, enables authentication, and checks that it is enabled.
 pub(super) async fn enable(wire: &Wire, address: &str, prefix: &str) -> Result<(), ServerError> {
     let user = |name| format!(r#"{{"name":"{name}","password":"{PASSWORD}"}}"#);
     let role = |name| format!(r#"{{"name":"{name}"}}"#);
     let grant = |name| format!(r#"{{"user":"{name}","role":"{name}"}}"#);
-    let (key, end) = (base64(prefix.as_bytes()), base64(&after(prefix)));
+    let (key, end) = (base64(prefix.as_bytes()), base64(&range_end(prefix)));
     let perm = format!(r#"{{"permType":"READWRITE","key":"{key}","range_end":"{end}"}}"#);
     let steps = [
         ("user/add", user("root")),
@@ -53,30 +53,31 @@ pub(super) async fn enable(wire: &Wire, address: &str, prefix: &str) -> Result<(
         answer.map_err(|reason| ServerError::NotReady { server: "etcd", reason })?;
     }
     let anonymous = call(wire, address, "/v3/kv/range", r#"{"key":"AA=="}"#).await;
-    // Where clients show certificates, the one without a name in it is a user without rights.
+    // With client certificates, a certificate without a name is a user without permissions.
     let refusals = ["user name is empty", "permission denied"];
     match anonymous {
         Err(answer) if refusals.iter().any(|refusal| answer.contains(refusal)) => Ok(()),
         other => {
-            let reason = format!("authentication is on, and who has no name gets {other:?}");
+            let reason =
+                format!("authentication is enabled, but a client without a user gets {other:?}");
             Err(ServerError::NotReady { server: "etcd", reason })
         }
     }
 }
 
-/// The first key after all those that begin with `prefix`.
-fn after(prefix: &str) -> Vec<u8> {
+/// Returns the first key after all keys that start with `prefix`.
+fn range_end(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     match end.last_mut() {
-        // No text has the byte 255.
+        // UTF-8 text never contains the byte 255.
         Some(last) => *last += 1,
-        // To etcd this is the end of all keys.
+        // etcd's range end for all keys.
         None => end.push(0),
     }
     end
 }
 
-/// How the gateway writes bytes.
+/// Encodes bytes as the gateway does.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |number: u32| char::from(DIGITS[number as usize & 63]);
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_written_as_the_gateway_reads_them() {
+    fn base64_pads_short_chunks() {
         let pairs =
             [("", ""), ("k", "aw=="), ("ke", "a2U="), ("key", "a2V5"), ("~~?~", "fn4/fg==")];
         for (bytes, text) in pairs {
@@ -105,8 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_ends_before_what_comes_after_it() {
-        assert_eq!(after("prod/"), b"prod0");
-        assert_eq!(after(""), [0]);
+    fn range_end_is_the_first_key_after_a_prefix() {
+        assert_eq!(range_end("prod/"), b"prod0");
+        assert_eq!(range_end(""), [0]);
     }
 }

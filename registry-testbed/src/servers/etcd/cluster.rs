@@ -1,4 +1,4 @@
-//! An etcd of three members.
+//! An etcd with three members.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -19,44 +19,43 @@ use super::gateway::{call, field};
 use super::kind::ETCD;
 use super::network::{MEMBERS, Network, advertised};
 
-/// How long a cluster may take until it is of one mind. An election takes 1 s to 2 s, and on a busy
-/// machine several may be needed.
+/// The timeout until the members agree. An election takes 1 s to 2 s, and a busy machine may need several.
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long a member may take to say what it sees.
+/// The timeout of a status request to a member.
 const STATUS_WITHIN: Duration = Duration::from_millis(500);
 
-/// A running etcd of three members, each a child process, counted from 0. All of it is on loopback.
+/// A running etcd with three members on loopback. Each is a child process. Members are numbered from 0.
 ///
-/// The network between the members runs in tasks of the runtime that started it: it stands still
-/// while that is blocked, and the cluster loses its leader.
+/// The network between the members runs in tasks of the runtime that started the cluster. While that runtime is
+/// blocked, nothing passes and the cluster loses its leader.
 ///
-/// A member that lost its data cannot come back, as in any etcd: wipe all of them and
-/// [`restart_all`](Self::restart_all), and the cluster is empty and has the same id.
+/// As in any etcd, a member that lost its data cannot return. To empty the cluster, wipe all members and call
+/// [`restart_all`](Self::restart_all): the cluster keeps its id.
 ///
 /// # Panics
 ///
-/// Where a member is asked for that there is not.
+/// Methods panic if there is no member with the given number.
 #[derive(Debug)]
 pub struct EtcdCluster {
     url: String,
     members: Vec<Member>,
     network: Network,
-    cut_off: Option<usize>,
+    partitioned: Option<usize>,
     wire: Wire,
 }
 
-/// A member, and what etcd calls it.
+/// A member and its id.
 #[derive(Debug)]
 struct Member {
     id: String,
     process: Process,
 }
 
-/// What a member sees.
+/// The status that a member reports.
 #[derive(Debug)]
 struct Status {
-    /// The id of the leader, if it sees one.
+    /// The id of the leader, if the member knows one.
     leader: Option<String>,
     term: String,
 }
@@ -67,14 +66,13 @@ impl EtcdCluster {
         Self::start_with(super::Etcd::options()).await
     }
 
-    /// Starts a cluster from a binary where `options` say, with their arguments for each member.
-    /// Their URL and their image are passed over.
+    /// Starts a cluster from a binary. The arguments in `options` apply to each member; the URL and the image are
+    /// ignored.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
         Self::launch(options, Wire::Plain).await
     }
 
-    /// Like [`start_with`](Self::start_with), and the members speak TLS with clients, not with each
-    /// other.
+    /// Like [`start_with`](Self::start_with), with TLS for clients, but not between members.
     #[cfg(feature = "tls")]
     pub async fn start_tls(
         mut options: ServerOptions,
@@ -84,52 +82,52 @@ impl EtcdCluster {
         Self::launch(options, Wire::Tls(tls.clone())).await
     }
 
-    /// Makes users and turns authentication on, as [`Etcd::enable_auth`](super::Etcd::enable_auth).
+    /// Enables authentication like [`Etcd::enable_auth`](super::Etcd::enable_auth).
     pub async fn enable_auth(&self, prefix: &str) -> Result<(), ServerError> {
         auth::enable(&self.wire, &self.members[0].process.address(), prefix).await
     }
 
-    /// The URL for a store: `etcd://127.0.0.1:P,127.0.0.1:Q,127.0.0.1:R`, with TLS `etcds`.
+    /// Returns the URL for a store: `etcd://127.0.0.1:P,127.0.0.1:Q,127.0.0.1:R`, with TLS `etcds`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The endpoint of a member for a client or for `etcdctl`: `http://127.0.0.1:PORT`, with TLS `https`.
+    /// Returns the endpoint of a member for a client or `etcdctl`: `http://127.0.0.1:PORT`, with TLS `https`.
     pub fn endpoint(&self, member: usize) -> String {
         format!("{}://{}", self.wire.scheme(), self.members[member].process.address())
     }
 
-    /// What an operator can do to a member.
+    /// Returns the process of a member, for an operator's actions.
     pub fn process(&mut self, member: usize) -> &mut Process {
         &mut self.members[member].process
     }
 
-    /// The member that leads: itself and another say so. Waits for it through an election.
+    /// Returns the leader: the member that a majority of the members, including itself, reports. Waits for an election
+    /// to end.
     pub async fn leader(&self) -> Result<usize, ServerError> {
         let leader = |seen: &[Option<Status>]| self.leader_in(seen);
         self.settle("find the leader of etcd", leader).await
     }
 
-    /// Cuts a member off from its peers, while clients still reach it: what members send to each
-    /// other vanishes, and their connections stand. If another one was cut off, it is no more.
+    /// Partitions a member from its peers, while clients still reach it. Connections between members stay open, but
+    /// nothing passes on them. Ends the partition of another member.
     ///
-    /// When this returns the member knows of no leader, and the others have one.
+    /// When this returns, the member knows no leader, and the others have one.
     pub async fn partition(&mut self, member: usize) -> Result<(), ServerError> {
         assert!(member < MEMBERS, "there are {MEMBERS} members");
-        self.network.cut_off(Some(member));
-        self.cut_off = Some(member);
-        let is_cut_off = |seen: &[Option<Status>]| {
+        self.network.partition(Some(member));
+        self.partitioned = Some(member);
+        let is_partitioned = |seen: &[Option<Status>]| {
             let alone = seen[member].as_ref()?.leader.is_none();
             alone.then(|| self.leader_in(seen)).flatten().map(drop)
         };
-        self.settle("cut a member of etcd off from its peers", is_cut_off).await
+        self.settle("partition a member of etcd from its peers", is_partitioned).await
     }
 
-    /// Ends a [`partition`](Self::partition). When this returns all members that run follow one
-    /// leader.
+    /// Ends a [`partition`](Self::partition). When this returns, all running members follow one leader.
     pub async fn heal(&mut self) -> Result<(), ServerError> {
-        self.network.cut_off(None);
-        let Some(member) = self.cut_off.take() else { return Ok(()) };
+        self.network.partition(None);
+        let Some(member) = self.partitioned.take() else { return Ok(()) };
         if self.members[member].process.pid().is_some() {
             self.rejoined(member).await
         } else {
@@ -137,25 +135,25 @@ impl EtcdCluster {
         }
     }
 
-    /// Waits until a member that was away follows the leader of the others: one that was paused
-    /// still takes itself for what it was, and refuses what it is asked until it knows better.
+    /// Waits until a member that was unreachable follows the leader of the others. A resumed leader still believes
+    /// that it leads, and refuses requests until it learns of the new leader.
     pub async fn rejoined(&self, member: usize) -> Result<(), ServerError> {
         let is_back = |seen: &[Option<Status>]| {
             let leader = seen[self.leader_in(seen)?].as_ref()?;
-            // It comes back with a term of its own, and the others may then vote again.
+            // The member may return with a higher term, which causes another election.
             let status = seen[member].as_ref()?;
             (status.leader == leader.leader && status.term == leader.term).then_some(())
         };
-        self.settle("join a member of etcd to its peers again", is_back).await
+        self.settle("see a member of etcd rejoin its peers", is_back).await
     }
 
-    /// Kills all members that run, and starts all of them with the ports, data and command lines
-    /// they had. Where a majority is down this is the way back: one alone never becomes ready.
+    /// Kills all running members, and starts all members with their ports, data and command lines. Use this if a
+    /// majority is down, since a single member does not become ready.
     pub async fn restart_all(&mut self) -> Result<(), ServerError> {
         try_join_all(self.members.iter_mut().map(|member| member.process.restart())).await.map(drop)
     }
 
-    /// Starts the members, on other ports if somebody took those.
+    /// Starts the members. Tries other ports if another process takes one.
     async fn launch(options: ServerOptions, wire: Wire) -> Result<Self, ServerError> {
         let program = program(&ETCD, &options)?;
         let mut tries = 1;
@@ -167,7 +165,7 @@ impl EtcdCluster {
         }
     }
 
-    /// Starts the members and asks for their ids.
+    /// Starts the members, and requests their ids.
     async fn try_launch(
         program: &Path,
         options: &ServerOptions,
@@ -179,7 +177,7 @@ impl EtcdCluster {
             Network::start(&peers).await.map_err(ServerError::io("connect the members of etcd"))?;
         let token = peers[0].port();
         let members = peers.iter().enumerate().map(|(member, listen)| {
-            let mut own = in_cluster(member, *listen, token);
+            let mut own = cluster_arguments(member, *listen, token);
             own.extend_from_slice(&options.arguments);
             let environment = network.environment(member);
             let (disk, wire) = (options.disk.clone(), wire.clone());
@@ -189,21 +187,21 @@ impl EtcdCluster {
         let members = try_join_all(members).await?;
         let addresses: Vec<_> = members.iter().map(|member| member.process.address()).collect();
         let url = wire.url(&ETCD, &addresses.join(","));
-        Ok(Self { url, members, network, cut_off: None, wire: wire.clone() })
+        Ok(Self { url, members, network, partitioned: None, wire: wire.clone() })
     }
 
-    /// The member that leads, if it and another see that.
+    /// Returns the member that a majority, including itself, reports as the leader.
     fn leader_in(&self, seen: &[Option<Status>]) -> Option<usize> {
         let named_by = |status: &Option<Status>, id: &str| {
             status.as_ref().is_some_and(|status| status.leader.as_deref() == Some(id))
         };
         self.members.iter().enumerate().position(|(index, member)| {
-            let voices = seen.iter().filter(|status| named_by(status, &member.id)).count();
-            named_by(&seen[index], &member.id) && voices > MEMBERS / 2
+            let count = seen.iter().filter(|status| named_by(status, &member.id)).count();
+            named_by(&seen[index], &member.id) && count > MEMBERS / 2
         })
     }
 
-    /// Asks all members until they show what is expected, or else says what `action` failed.
+    /// Polls the status of all members until `expected` returns a value. The error names `action`.
     async fn settle<T>(
         &self,
         action: &'static str,
@@ -224,7 +222,7 @@ impl EtcdCluster {
         }
     }
 
-    /// What a member sees, if it answers.
+    /// Returns the status of a member, if it answers in time.
     async fn status(&self, member: &Member) -> Option<Status> {
         let address = member.process.address();
         let answer = call(&self.wire, &address, "/v3/maintenance/status", "{}");
@@ -242,13 +240,15 @@ impl Member {
         let answer = call(&wire, &process.address(), "/v3/maintenance/status", "{}").await;
         let answer = answer.map_err(not_ready)?;
         let id = field(&answer, "member_id");
-        let id = id.ok_or_else(|| not_ready(format!("it has no id: {answer}")))?.to_owned();
+        let id = id
+            .ok_or_else(|| not_ready(format!("the status has no member id: {answer}")))?
+            .to_owned();
         Ok(Self { id, process })
     }
 }
 
-/// What makes a single member one of a cluster.
-fn in_cluster(member: usize, listen: SocketAddr, token: u16) -> Vec<String> {
+/// Returns the arguments that make a member part of a cluster.
+fn cluster_arguments(member: usize, listen: SocketAddr, token: u16) -> Vec<String> {
     let name = |member: usize| format!("member-{member}");
     let url = |member: usize| format!("http://{}:2380", advertised(member));
     let all: Vec<_> = (0..MEMBERS).map(|other| format!("{}={}", name(other), url(other))).collect();

@@ -7,10 +7,10 @@ use registry_testkit::lag::timeout;
 use super::super::ServerError;
 use super::super::wire::Wire;
 
-/// How long a call may take. Changes of users and roles hash passwords and go through Raft.
+/// The timeout of a call. Changes of users and roles hash passwords and go through Raft.
 const CALL_WITHIN: Duration = Duration::from_secs(5);
 
-/// Makes one call, and gives its answer or says what came instead.
+/// Makes a call of the gateway. Returns the body of the response, or an error with the failed request.
 pub(super) async fn call(
     wire: &Wire,
     address: &str,
@@ -22,7 +22,7 @@ pub(super) async fn call(
     ask(wire, address, &request).await
 }
 
-/// Sends an HTTP request, and gives the body of its answer or says what came instead.
+/// Sends an HTTP request. Returns the body of the response, or an error with the failed request.
 pub(super) async fn ask(wire: &Wire, address: &str, request: &str) -> Result<String, String> {
     let what = request.lines().next().unwrap_or_default();
     let reply = timeout(CALL_WITHIN, wire.exchange(address, request))
@@ -36,16 +36,18 @@ pub(super) async fn ask(wire: &Wire, address: &str, request: &str) -> Result<Str
     Err(format!("{address} answered {what} with {reply:?}"))
 }
 
-/// What a server says of its release.
+/// Returns the release that a server reports.
 pub(super) async fn release(wire: &Wire, address: &str) -> Result<String, ServerError> {
     let not_ready = |reason| ServerError::NotReady { server: "etcd", reason };
     let answer = ask(wire, address, "GET /version HTTP/1.0\r\n\r\n").await.map_err(not_ready)?;
     let release = field(&answer, "etcdserver");
-    release.map(str::to_owned).ok_or_else(|| not_ready(format!("it has no release: {answer}")))
+    release
+        .map(str::to_owned)
+        .ok_or_else(|| not_ready(format!("the version response has no release: {answer}")))
 }
 
-/// The value of a field of an answer, wherever it stands: a number or a plain text. The gateway
-/// leaves out what is zero.
+/// Returns the value of the first field `name` in a response: a number or text without escapes. The gateway omits
+/// fields that are zero.
 pub(super) fn field<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = answer.split_once(&format!("\"{name}\":"))?;
     let value = rest.trim_start().trim_start_matches('"');
@@ -57,7 +59,7 @@ mod tests {
     use super::field;
 
     #[test]
-    fn finds_a_field() {
+    fn field_is_found_at_any_depth() {
         let answer = r#"{"header":{"member_id":"17","raft_term":"2"},"dbSize":5, "leader":"9"}"#;
         assert_eq!(field(answer, "member_id"), Some("17"));
         assert_eq!(field(answer, "dbSize"), Some("5"));

@@ -1,11 +1,11 @@
-//! How etcd is found, run and recognised.
+//! How to find, start and probe etcd.
 
 use super::super::ServerError;
 use super::super::kind::{Kind, Place};
 use std::path::Path;
 use std::process::Command;
 
-/// How etcd is found, run and recognised.
+/// How to find, start and probe etcd.
 pub(super) static ETCD: Kind = Kind {
     name: "etcd",
     program: "etcd",
@@ -22,18 +22,18 @@ pub(super) static ETCD: Kind = Kind {
 /// The oldest release with `--experimental-watch-progress-notify-interval`.
 const OLDEST: (u64, u64, u64) = (3, 4, 11);
 
-/// The command line of a single member.
+/// Returns the command line of a single member.
 fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
     let Place { program, scheme, host, port, data, durable } = place;
-    // A container's release is not known before it runs; what every 3.4 to 3.7 knows will do there.
+    // The release in a container is unknown before it runs: use only what 3.4 to 3.7 all support.
     let release = program.map_or(Ok(OLDEST), release)?;
     let mut arguments = vec![
         "--name=registry-test".to_owned(),
         format!("--data-dir={}", data.display()),
         format!("--listen-client-urls={scheme}://{host}:{port}"),
         format!("--advertise-client-urls={scheme}://127.0.0.1:{port}"),
-        // Nobody calls a single member as a peer. What it advertises makes its cluster id, together
-        // with the token: two servers differ, one that was wiped and restarted stays the same.
+        // A single member has no peers. Its advertised URL and the token determine the cluster id. So the id
+        // differs between servers, but a server that is wiped and restarted keeps it.
         "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
         "--initial-advertise-peer-urls=http://127.0.0.1:2380".to_owned(),
         "--initial-cluster=registry-test=http://127.0.0.1:2380".to_owned(),
@@ -50,7 +50,7 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
     Ok(arguments)
 }
 
-/// The release of a binary, from its first line: `etcd Version: 3.4.23`.
+/// Returns the release of a binary, from the first line of its output: `etcd Version: 3.4.23`.
 fn release(program: &Path) -> Result<(u64, u64, u64), ServerError> {
     let output = Command::new(program)
         .arg("--version")
@@ -65,7 +65,7 @@ fn release(program: &Path) -> Result<(u64, u64, u64), ServerError> {
     })
 }
 
-/// Reads the three numbers at the end of `etcd Version: 3.5.0-rc.1`.
+/// Parses the three numbers in a line such as `etcd Version: 3.5.0-rc.1`.
 fn parse_release(line: &str) -> Option<(u64, u64, u64)> {
     let mut numbers = line
         .strip_prefix("etcd Version: ")?
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_releases() {
+    fn release_is_parsed_with_and_without_a_suffix() {
         assert_eq!(parse_release("etcd Version: 3.4.23"), Some((3, 4, 23)));
         assert_eq!(parse_release("etcd Version: 3.5.0-rc.1"), Some((3, 5, 0)));
         assert_eq!(parse_release("etcd Version: 3.6"), None);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_follow_the_release() {
+    fn oldest_release_has_experimental_flags_and_syncs() {
         let (host, data) = ("0.0.0.0", Path::new("/data"));
         let place = Place { program: None, scheme: "http", host, port: 2379, data, durable: false };
         let flags = arguments(&place).unwrap().join(" ");

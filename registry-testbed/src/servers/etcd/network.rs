@@ -1,9 +1,8 @@
-//! The network between the members of a cluster, in which a member can be cut off.
+//! The network between the members of a cluster, in which a member can be partitioned.
 //!
-//! A member advertises an address that does not exist, and its peers dial that through a SOCKS
-//! proxy of their own, which etcd takes from its environment. So it is known of every connection
-//! between members who dials and who is dialled, and each pair has a [`Proxy`] with its faults. A
-//! proxy in front of each member alone could not tell who comes.
+//! A member advertises an address that does not exist. Each peer dials it through its own SOCKS proxy,
+//! which etcd takes from its environment. So both members of every connection are known, and each pair
+//! has a [`Proxy`] with its faults. A proxy in front of each member would not know which peer connects.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,17 +16,17 @@ use tokio::task::JoinSet;
 use super::super::forward::{Route, forward};
 use crate::proxy::{Fault, Proxy};
 
-/// How many members there are.
+/// The number of members.
 pub(super) const MEMBERS: usize = 3;
 
-/// The address that a member advertises: one for documentation (RFC 5737), since Go takes no proxy
-/// to addresses on loopback.
+/// Returns the address that a member advertises. It is one for documentation (RFC 5737), since Go uses no proxy
+/// for loopback addresses.
 pub(super) fn advertised(member: usize) -> Ipv4Addr {
     let [a, b, c, _] = Ipv4Addr::new(192, 0, 2, 0).octets();
     Ipv4Addr::new(a, b, c, u8::try_from(member + 1).expect("a cluster is small"))
 }
 
-/// The links of every member to every other. Dropping it ends them all.
+/// The links of every member to every other. Dropping it closes all of them.
 #[derive(Debug)]
 pub(super) struct Network {
     addresses: Vec<SocketAddr>,
@@ -44,7 +43,7 @@ struct Link {
 }
 
 impl Network {
-    /// Connects members that listen for their peers at these addresses.
+    /// Connects members that listen for peers at these addresses.
     pub(super) async fn start(peers: &[SocketAddr; MEMBERS]) -> io::Result<Self> {
         let (mut addresses, mut links, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
         for from in 0..MEMBERS {
@@ -61,10 +60,11 @@ impl Network {
         Ok(Self { addresses, links, _forwarders: tasks })
     }
 
-    /// What makes an etcd go through its listener: Go's names for proxies, in capitals since those win.
+    /// Returns Go's variables for a proxy, which make an etcd dial through its listener. Go prefers the names in
+    /// capitals.
     pub(super) fn environment(&self, member: usize) -> Vec<(&'static str, String)> {
         let proxy = format!("socks5://{}", self.addresses[member]);
-        // An exception of the user's environment may hold for everything.
+        // Replaces the user's exceptions, which may cover everything.
         vec![
             ("HTTP_PROXY", proxy.clone()),
             ("HTTPS_PROXY", proxy),
@@ -72,8 +72,8 @@ impl Network {
         ]
     }
 
-    /// Drops everything between `member` and all others, and nothing else.
-    pub(super) fn cut_off(&self, member: Option<usize>) {
+    /// Blackholes the links between `member` and all others, and heals all other links.
+    pub(super) fn partition(&self, member: Option<usize>) {
         for link in &self.links {
             if member.is_some_and(|member| link.from == member || link.to == member) {
                 link.proxy.inject(Fault::Blackhole);
@@ -84,7 +84,7 @@ impl Network {
     }
 }
 
-/// The proxy for each address that a member's peers advertise.
+/// Routes a member's connection by the advertised address of the peer.
 #[derive(Clone)]
 struct ByTarget(Vec<(Ipv4Addr, SocketAddr)>);
 
@@ -95,7 +95,7 @@ impl Route for ByTarget {
     }
 }
 
-/// The part of SOCKS 5 that Go speaks (RFC 1928): without a password, to an IPv4 address.
+/// Makes the handshake of SOCKS 5 (RFC 1928) that Go uses: without a password, to an IPv4 address.
 async fn handshake(
     member: &mut TcpStream,
     map: &[(Ipv4Addr, SocketAddr)],
@@ -119,12 +119,12 @@ async fn handshake(
         return Err(io::Error::other("not a connection to a peer"));
     };
     let peer = TcpStream::connect(proxy).await?;
-    // Where it is bound is of no interest: an address of zeros.
+    // Go ignores the bound address: zeros.
     member.write_all(&[VERSION, SUCCESS, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
     Ok(peer)
 }
 
-/// The next bytes.
+/// Reads `N` bytes.
 async fn read<const N: usize>(stream: &mut TcpStream) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     stream.read_exact(&mut bytes).await?;
@@ -138,7 +138,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(5);
 
-    /// One member calls another, as etcd does.
+    /// A connection of one member to another, made as etcd does.
     struct Call {
         from: usize,
         to: usize,
@@ -161,7 +161,7 @@ mod tests {
             self.stream.write_all(b"?").await.unwrap();
         }
 
-        /// Who answers: each says its own number.
+        /// Returns the number that the answering member sends, or `None` after `within`.
         async fn answer(&mut self, within: Duration) -> Option<usize> {
             let answer = timeout(within, read::<1>(&mut self.stream)).await;
             answer.ok().map(|byte| usize::from(byte.unwrap()[0]))
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_cut_off_neither_calls_nor_is_called() {
+    async fn partitioned_member_neither_calls_nor_is_called() {
         let mut members = JoinSet::new();
         let mut peers = [SocketAddr::from(([0; 4], 0)); MEMBERS];
         for (number, peer) in (0..).zip(&mut peers) {
@@ -193,21 +193,21 @@ mod tests {
         for (from, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
             calls.push(timeout(SOON, Call::dial(&network, from, to)).await.unwrap());
         }
-        for cut_off in [Some(0), Some(2), None] {
-            network.cut_off(cut_off);
+        for partitioned in [Some(0), Some(2), None] {
+            network.partition(partitioned);
             for call in &mut calls {
                 call.ask().await;
-                if cut_off.is_some_and(|member| [call.from, call.to].contains(&member)) {
+                if partitioned.is_some_and(|member| [call.from, call.to].contains(&member)) {
                     let answer = call.answer(Duration::from_millis(100)).await;
                     assert_eq!(answer, None, "{} to {}", call.from, call.to);
                 } else {
                     assert_eq!(call.answer(SOON).await, Some(call.to), "from {}", call.from);
                 }
             }
-            network.cut_off(None);
-            // What was held up comes now.
+            network.partition(None);
+            // The requests that were held up arrive now.
             for call in &mut calls {
-                if cut_off.is_some_and(|member| [call.from, call.to].contains(&member)) {
+                if partitioned.is_some_and(|member| [call.from, call.to].contains(&member)) {
                     assert_eq!(call.answer(SOON).await, Some(call.to), "from {}", call.from);
                 }
             }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_at_addresses_for_documentation() {
+    fn advertised_addresses_are_those_for_documentation() {
         let all: [Ipv4Addr; MEMBERS] = array::from_fn(advertised);
         assert!(all.iter().all(Ipv4Addr::is_documentation));
     }

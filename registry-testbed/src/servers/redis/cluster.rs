@@ -13,32 +13,32 @@ use futures_util::future::{FutureExt, try_join_all};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// How many nodes have slots.
+/// The number of primaries.
 const PRIMARIES: usize = 3;
 
-/// How many slots a cluster has.
+/// The number of slots of a cluster.
 const SLOTS: usize = 16384;
 
-/// How many nodes there are.
+/// The number of nodes.
 const NODES: u8 = 6;
 
-/// A Redis Cluster of three primaries and a replica of each, each a child process on loopback. Nodes are
-/// counted from 0: at first 0 to 2 are the primaries and 3 to 5 their replicas.
+/// A Redis Cluster with three primaries and a replica of each. Each node is a child process on loopback. Nodes are
+/// numbered from 0: at the start, 0 to 2 are primaries and 3 to 5 their replicas.
 ///
-/// A primary that is silent for a second is replaced.
+/// The cluster replaces a primary that is silent for a second.
 ///
 /// # Panics
 ///
-/// Where a node is asked for that there is not.
+/// Methods panic if there is no node with the given number.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Process>,
     networks: Option<Networks>,
-    /// The node that is cut off.
+    /// The node that is cut off from all others.
     partitioned: Option<usize>,
 }
 
-/// The networks to the nodes of a cluster in which one can be cut off: for clients, and between nodes.
+/// The networks of a partitionable cluster: for clients, and for the cluster bus between nodes.
 #[derive(Debug)]
 struct Networks {
     clients: Network,
@@ -51,14 +51,14 @@ impl RedisCluster {
         Self::start_with(super::Redis::options()).await
     }
 
-    /// Starts a cluster from a binary where `options` say, with their arguments for each node. Their URL
-    /// and their image are passed over.
+    /// Starts a cluster from a binary. The arguments in `options` apply to each node; the URL and the image are
+    /// ignored.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
         Self::launch(options, None).await
     }
 
-    /// Starts a cluster of which a node can be [cut off](Self::cut_off): clients and nodes reach each other
-    /// through tasks of the runtime that starts this, and stand still while that is blocked.
+    /// Starts a cluster in which a node can be [cut off](Self::cut_off). Its network runs in tasks of the current
+    /// runtime: nothing passes while that is blocked.
     pub async fn start_partitionable(options: ServerOptions) -> Result<Self, ServerError> {
         const OPEN: &str = "open the listeners of a cluster";
         let clients = Listeners::open(NODES).await.map_err(ServerError::io(OPEN))?;
@@ -111,24 +111,24 @@ impl RedisCluster {
         Ok(cluster)
     }
 
-    /// The URL for a store: `redis+cluster://` and the primaries of the beginning.
+    /// Returns the URL for a store: `redis+cluster://` and the primaries at the start.
     pub fn url(&self) -> String {
         let primaries: Vec<_> = (0..PRIMARIES).map(|node| self.announced_address(node)).collect();
         format!("redis+cluster://{}", primaries.join(","))
     }
 
-    /// Where a node listens. In a [partitionable](Self::start_partitionable) cluster it is named by another
-    /// address, which leads to this one.
+    /// Returns the address that a node listens on. In a [partitionable](Self::start_partitionable) cluster it
+    /// announces another address, which forwards to this one.
     pub fn address(&self, node: usize) -> String {
         self.nodes[node].address()
     }
 
-    /// Cuts a node off from all others and from clients: what is sent between them vanishes, and their
-    /// connections stand. Who goes to where it [listens](Self::address) still gets there.
+    /// Cuts a node off from all other nodes and from clients. Connections stay open, but nothing passes on them. The
+    /// address that the node [listens](Self::address) on stays reachable.
     ///
     /// # Panics
     ///
-    /// If the cluster was not [started partitionable](Self::start_partitionable).
+    /// Panics if the cluster was not [started partitionable](Self::start_partitionable).
     pub fn cut_off(&mut self, node: usize) {
         self.partitioned = Some(node);
         let node = u8::try_from(node).unwrap_or_else(|_| panic!("there are {NODES} nodes"));
@@ -137,37 +137,36 @@ impl RedisCluster {
         }
     }
 
-    /// [Cuts a node off](Self::cut_off) from clients only.
+    /// [Cuts a node off](Self::cut_off) only from clients.
     pub fn cut_off_clients(&self, node: usize) {
         let node = u8::try_from(node).unwrap_or_else(|_| panic!("there are {NODES} nodes"));
         self.networks()[0].cut_off(node, |with| with == Role::Client);
     }
 
-    /// Ends what was cut off.
+    /// Heals all links.
     ///
     /// # Panics
     ///
-    /// If the cluster was not [started partitionable](Self::start_partitionable).
+    /// Panics if the cluster was not [started partitionable](Self::start_partitionable).
     pub fn heal(&mut self) {
         self.partitioned = None;
         self.networks().into_iter().for_each(Network::heal);
     }
 
-    /// Silences the links of clients to all nodes. Who goes to where one listens still gets there.
+    /// Silences the links of clients to all nodes. The addresses that nodes listen on stay reachable.
     pub fn silence_clients(&self) {
         self.networks()[0].silence_clients();
     }
 
-    /// Ends that for new connections. Those that stand stay silent for good.
+    /// Ends the silence for new connections. Open connections stay silent for good.
     pub fn strand_clients(&self) {
         self.networks()[0].strand_clients();
     }
 
-    /// Waits until a node that was cut off follows the one that took over from it.
+    /// Waits until a node that was cut off follows its successor.
     pub async fn rejoined(&self, node: usize) -> Result<(), ServerError> {
         let address = self.address(node);
-        wait_for("see a node follow the one that took over", || is_synced_replica(&address).boxed())
-            .await
+        wait_for("see a node follow its successor", || is_synced_replica(&address).boxed()).await
     }
 
     fn networks(&self) -> [&Network; 2] {
@@ -176,7 +175,7 @@ impl RedisCluster {
         [clients, bus]
     }
 
-    /// Where others are told that a node is.
+    /// Returns the address that a node announces.
     pub fn announced_address(&self, node: usize) -> String {
         match &self.networks {
             Some(networks) => networks.clients.addresses()[node].to_string(),
@@ -184,19 +183,19 @@ impl RedisCluster {
         }
     }
 
-    /// What an operator can do to a node.
+    /// Returns the process of a node, for an operator's actions.
     pub fn process(&mut self, node: usize) -> &mut Process {
         &mut self.nodes[node]
     }
 
-    /// Kills all nodes that run, and starts all of them with the ports, data and command lines they had.
-    /// When this returns they are a cluster again.
+    /// Kills all running nodes, and starts all nodes with their ports, data and command lines. When this
+    /// returns, the nodes agree on the owners of slots.
     pub async fn restart_all(&mut self) -> Result<(), ServerError> {
         try_join_all(self.nodes.iter_mut().map(Process::restart)).await?;
         self.owner("any").await.map(drop)
     }
 
-    /// How many nodes there are.
+    /// Returns the number of nodes.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
     }

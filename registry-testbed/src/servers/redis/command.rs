@@ -1,4 +1,4 @@
-//! What the fixtures say to a Redis, in its inline form: one line a command.
+//! Commands to Redis in its inline protocol: one line for each command.
 
 use super::super::ServerError;
 use super::super::wire::Wire;
@@ -7,16 +7,16 @@ use registry_testkit::lag;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How long servers may take until they are of one mind.
+/// The timeout until servers agree.
 pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long one may take to answer.
+/// The timeout of a command.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// What ends a connection from this side: no command begins like this. A sentinel knows no `QUIT`.
+/// An invalid command, after which the server closes the connection. A sentinel does not support `QUIT`.
 pub(super) const END: &str = "*x\r\n";
 
-/// Says `command`, and gives the answer as it came.
+/// Sends `command`, and returns the raw reply.
 pub(super) async fn send(address: &str, command: &str) -> Result<String, String> {
     let request = format!("{command}\r\n{END}");
     let answer = lag::timeout(ANSWER_WITHIN, Wire::Plain.exchange(address, &request)).await;
@@ -29,28 +29,28 @@ pub(super) async fn send(address: &str, command: &str) -> Result<String, String>
     Ok(answer.to_owned())
 }
 
-/// Whether a server is a replica that is in step with its primary, or else what it says.
+/// Checks that a server is a replica in sync with its primary. The error is its replication info.
 pub(super) async fn is_synced_replica(address: &str) -> Result<(), String> {
     let seen = send(address, "INFO replication").await?;
     let follows = ["role:slave", "master_link_status:up"];
     if follows.iter().all(|line| seen.contains(line)) { Ok(()) } else { Err(seen) }
 }
 
-/// Says `command` where it must work.
+/// Sends `command`. Its failure means that the server is not ready.
 pub(super) async fn must_send(address: &str, command: &str) -> Result<String, ServerError> {
     let outcome = send(address, command).await;
     outcome.map_err(|reason| ServerError::NotReady { server: "redis", reason })
 }
 
-/// Looks until what is expected is seen, or else says what `action` failed.
+/// Polls `check` until it succeeds. The error names `action`, and has the last error of `check`.
 pub(super) async fn wait_for<'a, T>(
     action: &'static str,
-    mut look: impl FnMut() -> BoxFuture<'a, Result<T, String>>,
+    mut check: impl FnMut() -> BoxFuture<'a, Result<T, String>>,
 ) -> Result<T, ServerError> {
     const PAUSE: Duration = Duration::from_millis(20);
     let deadline = lag::deadline(SETTLED_WITHIN);
     loop {
-        match look().await {
+        match check().await {
             Ok(found) => return Ok(found),
             Err(seen) if deadline.has_passed() => {
                 return Err(ServerError::NoEffect { action, within: SETTLED_WITHIN, seen });

@@ -1,8 +1,8 @@
-//! The network between servers that replicate each other, in which one can be partitioned.
+//! The network between a primary, its replicas and their clients, in which a server can be partitioned.
 //!
 //! A server announces the address of a listener as its own, so that its peers, the sentinels and clients
-//! connect through that. Servers and sentinels dial from addresses of their own on loopback, so that a
-//! listener knows who connects; and each pair has a [`Proxy`] with its faults.
+//! connect through the listener. Each server, and all sentinels, dial from their own loopback address. So a
+//! listener knows which role connects, and each pair has a [`Proxy`] with its faults.
 
 use super::super::forward::{Route, forward};
 use crate::proxy::{Fault, Proxy};
@@ -19,11 +19,11 @@ pub(super) enum Role {
     Server(u8),
 }
 
-/// The listeners that stand in for servers, before these run.
+/// The listeners in front of the servers, before these are started.
 #[derive(Debug)]
 pub(super) struct Listeners(Vec<TcpListener>);
 
-/// The links of every role to every server. Dropping it ends them all.
+/// The links of every role to every server. Dropping it closes all of them.
 #[derive(Debug)]
 pub(super) struct Network {
     addresses: Vec<SocketAddr>,
@@ -31,7 +31,7 @@ pub(super) struct Network {
     _forwarders: JoinSet<()>,
 }
 
-/// The connections of one role to a server.
+/// The connections of a role to a server.
 #[derive(Debug)]
 struct Link {
     from: Role,
@@ -40,7 +40,8 @@ struct Link {
 }
 
 impl Role {
-    /// The address it dials from. A client does not choose, and it is [`Ipv4Addr::LOCALHOST`].
+    /// Returns the address that the role dials from. A client does not bind one, so its address is
+    /// [`Ipv4Addr::LOCALHOST`].
     pub(super) fn source(self) -> Ipv4Addr {
         let last = match self {
             Self::Client => 1,
@@ -60,7 +61,7 @@ impl Listeners {
         Ok(Self(listeners))
     }
 
-    /// What a server is told, so that others come to its listener and it is known at theirs.
+    /// Returns the arguments that make a server announce its listener, and dial from its own address.
     pub(super) fn arguments(&self, server: u8) -> io::Result<Vec<String>> {
         let announced = self.address(server)?;
         let source = Role::Server(server).source();
@@ -72,12 +73,12 @@ impl Listeners {
         Ok(words.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect())
     }
 
-    /// The address at which others reach a server.
+    /// Returns the address that a server announces.
     pub(super) fn address(&self, server: u8) -> io::Result<SocketAddr> {
         self.0[usize::from(server)].local_addr()
     }
 
-    /// Forwards connections to the servers, which listen at `servers`.
+    /// Forwards connections to the servers at the addresses `servers`.
     pub(super) async fn forward_to(self, servers: &[SocketAddr]) -> io::Result<Network> {
         let (mut addresses, mut links, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
         for ((to, listener), server) in (0..).zip(self.0).zip(servers) {
@@ -96,21 +97,21 @@ impl Listeners {
 }
 
 impl Network {
-    /// The addresses at which others reach each server.
+    /// Returns the addresses that the servers announce.
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Drops everything between `server` and those others for whom `are_cut` is true. All other links stay
+    /// Blackholes the links between `server` and the roles for which `is_cut` is true. All other links stay
     /// as they are.
-    pub(super) fn cut_off(&self, server: u8, are_cut: impl Fn(Role) -> bool) {
+    pub(super) fn cut_off(&self, server: u8, is_cut: impl Fn(Role) -> bool) {
         for Link { from, to, proxy } in &self.links {
             let with = match from {
                 Role::Server(from) if *from == server => Role::Server(*to),
                 _ if *to == server => *from,
                 _ => continue,
             };
-            if are_cut(with) {
+            if is_cut(with) {
                 proxy.inject(Fault::Blackhole);
             }
         }
@@ -127,7 +128,7 @@ impl Network {
         self.clients().for_each(|proxy| proxy.inject(Fault::Blackhole));
     }
 
-    /// Ends that for new connections. Those that stand are [stranded](Proxy::strand).
+    /// Ends the silence for new connections, and [strands](Proxy::strand) the open ones.
     pub(super) fn strand_clients(&self) {
         for proxy in self.clients() {
             proxy.strand();
@@ -140,14 +141,14 @@ impl Network {
     }
 }
 
-/// The proxies behind a listener, one for each role that may connect.
+/// Routes a connection by the role of its source address.
 #[derive(Clone)]
 struct BySource(Vec<(Role, SocketAddr)>);
 
 impl Route for BySource {
     async fn connect(&self, _: &mut TcpStream, from: SocketAddr) -> io::Result<TcpStream> {
-        let dials = |role: Role| IpAddr::V4(role.source()) == from.ip();
-        let proxy = self.0.iter().find(|(role, _)| dials(*role));
+        let is_source = |role: Role| IpAddr::V4(role.source()) == from.ip();
+        let proxy = self.0.iter().find(|(role, _)| is_source(*role));
         let (_, proxy) =
             proxy.ok_or_else(|| io::Error::other("a connection from an unknown address"))?;
         TcpStream::connect(proxy).await

@@ -1,4 +1,4 @@
-//! A primary, its replicas, and the sentinels that watch over them.
+//! A primary, its replicas, and the sentinels that monitor them.
 
 use super::super::kind::{Kind, Place};
 use super::super::process::Extra;
@@ -11,26 +11,26 @@ use futures_util::future::{FutureExt, try_join_all};
 use std::fs;
 use std::net::SocketAddr;
 
-/// How many servers there are: the primary, and its replicas.
+/// The number of servers: the primary and its replicas.
 const SERVERS: u8 = 3;
 
-/// How many replicas there are.
+/// The number of replicas.
 const REPLICAS: usize = 2;
 
-/// How many sentinels there are.
+/// The number of sentinels.
 const SENTINELS: usize = 3;
 
-/// Servers under Sentinel: a primary, two replicas and three sentinels, each a child process on loopback.
-/// The servers are counted from 0; at first 0 is the primary.
+/// A primary, two replicas and three sentinels, each a child process on loopback. The servers are numbered from 0;
+/// at the start, 0 is the primary.
 ///
-/// A primary that is silent for a second is replaced.
+/// The sentinels replace a primary that is silent for a second.
 ///
-/// The links to the servers, as the sentinels name them, lead through tasks of the runtime that started
-/// this: they stand still while that is blocked.
+/// The network to the announced addresses of the servers runs in tasks of the runtime that started this. Nothing
+/// passes while that runtime is blocked.
 ///
 /// # Panics
 ///
-/// Where a server is asked for that there is not.
+/// Methods panic if there is no server with the given number.
 #[derive(Debug)]
 pub struct RedisSentinel {
     servers: Vec<Process>,
@@ -39,7 +39,7 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// What the sentinels call the primary.
+    /// The name of the primary in the sentinels.
     pub const NAME: &str = "mymaster";
 
     /// Starts them from the binary on `PATH`.
@@ -47,8 +47,8 @@ impl RedisSentinel {
         Self::start_with(super::Redis::options()).await
     }
 
-    /// Starts them from a binary where `options` say, with their arguments for each server. Their URL and
-    /// their image are passed over.
+    /// Starts them from a binary. The arguments in `options` apply to each server; the URL and the image are
+    /// ignored.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
         const CONNECT: &str = "connect servers with each other";
         let program = program(&REDIS, &options)?;
@@ -61,7 +61,7 @@ impl RedisSentinel {
         let mut servers = Vec::new();
         for n in 0..SERVERS {
             let own = listeners.arguments(n).map_err(ServerError::io(CONNECT))?;
-            // A replica gets what it lacks at once, and not after waiting for others.
+            // Starts the sync of a replica at once, without waiting for others.
             let at_once = words("--repl-diskless-sync-delay 0");
             servers.push([&options.arguments[..], &at_once, &own].concat());
         }
@@ -75,66 +75,65 @@ impl RedisSentinel {
         Ok(all)
     }
 
-    /// The URL for a store: `redis+sentinel://127.0.0.1:P,127.0.0.1:Q,127.0.0.1:R/mymaster`.
+    /// Returns the URL for a store: `redis+sentinel://127.0.0.1:P,127.0.0.1:Q,127.0.0.1:R/mymaster`.
     pub fn url(&self) -> String {
         let sentinels: Vec<_> = self.sentinels.iter().map(Process::address).collect();
         format!("redis+sentinel://{}/{}", sentinels.join(","), Self::NAME)
     }
 
-    /// Where a server listens. It is named by another address, which leads to this one.
+    /// Returns the address that a server listens on. It announces another address, which forwards to this one.
     pub fn address(&self, server: usize) -> String {
         self.servers[server].address()
     }
 
-    /// What an operator can do to a server.
+    /// Returns the process of a server, for an operator's actions.
     pub fn process(&mut self, server: usize) -> &mut Process {
         &mut self.servers[server]
     }
 
-    /// What an operator can do to a sentinel.
+    /// Returns the process of a sentinel, for an operator's actions.
     pub fn sentinel(&mut self, sentinel: usize) -> &mut Process {
         &mut self.sentinels[sentinel]
     }
 
-    /// Cuts a server off from its peers and from the sentinels, while clients still reach it: what is sent
-    /// between them vanishes, and their connections stand.
+    /// Cuts a server off from its peers and the sentinels, while clients still reach it. Connections stay open, but
+    /// nothing passes on them.
     pub fn cut_off(&self, server: usize) {
         self.network.cut_off(number(server), |with| with != Role::Client);
     }
 
-    /// Cuts a server off from its clients, while its peers and the sentinels still reach it. Who goes to where
-    /// it [listens](Self::address) still gets there.
+    /// Cuts a server off from its clients, while its peers and the sentinels still reach it. The address that it
+    /// [listens](Self::address) on stays reachable.
     pub fn cut_off_clients(&self, server: usize) {
         self.network.cut_off(number(server), |with| with == Role::Client);
     }
 
-    /// Silences the links of clients to all servers: connections stand, and nothing flows on them. Who goes to where
-    /// a server [listens](Self::address) still gets there.
+    /// Silences the links of clients to all servers: connections stay open, but nothing passes on them. The addresses
+    /// that servers [listen](Self::address) on stay reachable.
     pub fn silence_clients(&self) {
         self.network.silence_clients();
     }
 
-    /// Ends that for new connections. Those that stand stay silent for good.
+    /// Ends the silence for new connections. Open connections stay silent for good.
     pub fn strand_clients(&self) {
         self.network.strand_clients();
     }
 
-    /// Ends what was cut off.
+    /// Heals all links.
     pub fn heal(&self) {
         self.network.heal();
     }
 
-    /// The server that is the primary to all sentinels that run, and says so itself. Waits for that
-    /// through a failover.
+    /// Returns the primary, according to all running sentinels and the server itself. Waits for a failover to end.
     pub async fn primary(&self) -> Result<usize, ServerError> {
-        wait_for("find the primary that the sentinels name", || self.named().boxed()).await
+        wait_for("find the primary that the sentinels name", || self.agreed_primary().boxed()).await
     }
 
-    /// Waits until a server other than `server` is the primary.
+    /// Waits until a server other than `server` is the primary. Returns that server.
     pub async fn successor_of(&self, server: usize) -> Result<usize, ServerError> {
         wait_for("see the sentinels replace a primary", || {
             async move {
-                match self.named().await? {
+                match self.agreed_primary().await? {
                     same if same == server => Err(format!("server {same} is still the primary")),
                     other => Ok(other),
                 }
@@ -153,7 +152,7 @@ impl RedisSentinel {
         .await
     }
 
-    async fn named(&self) -> Result<usize, String> {
+    async fn agreed_primary(&self) -> Result<usize, String> {
         let mut named = None;
         for sentinel in self.sentinels.iter().filter(|sentinel| sentinel.pid().is_some()) {
             let ask = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {}", Self::NAME);
@@ -164,12 +163,13 @@ impl RedisSentinel {
             let address: SocketAddr =
                 format!("{host}:{port}").parse().map_err(|_| answer.clone())?;
             if *named.get_or_insert(address) != address {
-                return Err("the sentinels are not of one mind".to_owned());
+                return Err("the sentinels disagree on the primary".to_owned());
             }
         }
         let named = named.ok_or("no sentinel runs")?;
         let index = self.network.addresses().iter().position(|listener| *listener == named);
-        let index = index.ok_or_else(|| format!("{named} is none of ours"))?;
+        let index =
+            index.ok_or_else(|| format!("the primary {named} is not a server of this fixture"))?;
         let role = send(&self.address(index), "INFO replication").await?;
         if !role.contains("role:master") {
             return Err(format!("{named} is not the primary yet"));
@@ -177,18 +177,18 @@ impl RedisSentinel {
         Ok(index)
     }
 
-    /// Makes replicas of all but the first, and the sentinels watch over them.
+    /// Makes all servers except the first replicas, and the sentinels monitor them.
     async fn form(&self) -> Result<(), ServerError> {
         let listener = self.network.addresses()[0];
         let (host, port) = (listener.ip(), listener.port());
         for replica in &self.servers[1..] {
             must_send(&replica.address(), &format!("REPLICAOF {host} {port}")).await?;
         }
-        wait_for("see the replicas in step", || {
+        wait_for("see the replicas in sync", || {
             async {
                 let seen = send(&self.address(0), "INFO replication").await?;
-                let in_step = seen.matches("state=online").count();
-                if in_step == REPLICAS { Ok(()) } else { Err(seen) }
+                let in_sync = seen.matches("state=online").count();
+                if in_sync == REPLICAS { Ok(()) } else { Err(seen) }
             }
             .boxed()
         })
@@ -203,7 +203,7 @@ impl RedisSentinel {
                 must_send(&address, &format!("SENTINEL SET {name} {setting}")).await?;
             }
         }
-        wait_for("see the sentinels know of each other and of the replicas", || {
+        wait_for("see the sentinels discover each other and the replicas", || {
             async {
                 for sentinel in &self.sentinels {
                     let seen =
@@ -222,13 +222,13 @@ impl RedisSentinel {
     }
 }
 
-/// A number in the answer to `SENTINEL MASTER`: names and values in turn, each behind its length.
+/// Returns a number from the reply to `SENTINEL MASTER`, in which names and values alternate, each after its length.
 fn field(answer: &str, name: &str) -> Option<usize> {
     let mut lines = answer.lines().skip_while(|line| *line != name);
     lines.nth(2)?.parse().ok()
 }
 
-/// How a sentinel is run and recognised. It keeps what it knows in its configuration.
+/// How to start and probe a sentinel. It stores its state in its configuration file.
 static SENTINEL: Kind = Kind {
     name: "redis sentinel",
     port: 26379,

@@ -1,4 +1,4 @@
-//! How nodes become a cluster.
+//! The creation of a cluster.
 
 use super::super::command::{must_send, send, wait_for};
 use super::{PRIMARIES, RedisCluster, SLOTS};
@@ -7,7 +7,7 @@ use futures_util::future::FutureExt;
 use std::net::SocketAddr;
 
 impl RedisCluster {
-    /// Makes a cluster of the nodes.
+    /// Joins the nodes into a cluster, assigns the slots, and waits until all replicas are in sync.
     pub(super) async fn form(&self, buses: &[SocketAddr]) -> Result<(), ServerError> {
         for (epoch, node) in (1..).zip(&self.nodes) {
             must_send(&node.address(), &format!("CLUSTER SET-CONFIG-EPOCH {epoch}")).await?;
@@ -24,7 +24,7 @@ impl RedisCluster {
             let (start, end) = (n * SLOTS / PRIMARIES, (n + 1) * SLOTS / PRIMARIES - 1);
             must_send(&node.address(), &format!("CLUSTER ADDSLOTSRANGE {start} {end}")).await?;
         }
-        wait_for("see the nodes know of each other", || {
+        wait_for("see the nodes connect to each other", || {
             async {
                 for node in &self.nodes {
                     let seen = send(&node.address(), "CLUSTER NODES").await?;
@@ -43,7 +43,7 @@ impl RedisCluster {
             let (primary, replica) = (self.id(n).await?, self.address(PRIMARIES + n));
             must_send(&replica, &format!("CLUSTER REPLICATE {primary}")).await?;
         }
-        wait_for("see the replicas in step", || {
+        wait_for("see the replicas in sync", || {
             async {
                 for node in &self.nodes {
                     let info = send(&node.address(), "CLUSTER INFO").await?;
