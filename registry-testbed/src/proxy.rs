@@ -1,8 +1,8 @@
-//! A TCP proxy between a registry and its server that injects the faults of a network.
+//! A TCP proxy between a registry and its server that injects network faults.
 //!
-//! A [`Fault`] lasts until it is healed or replaced, and holds for open and for new connections.
-//! [`Proxy::cut`] and [`Proxy::reset`] happen once. Replies can be lost beside either. A [`Script`] is a
-//! schedule of them all. A fault without effect proves nothing: see [`Proxy::hits`].
+//! A [`Fault`] lasts until it is healed or replaced, and applies to open and new connections.
+//! [`Proxy::cut`] and [`Proxy::reset`] happen once. Replies can be lost in addition. A [`Script`] is a
+//! schedule of these. A test must check that its fault had an effect: see [`Proxy::hits`].
 
 mod control;
 mod direction;
@@ -34,13 +34,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// The pause after an accept that failed, as when the system is out of file descriptors.
+/// The pause after a failed accept, for example without free file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// A listener on loopback that passes every connection on to a server. Dropping it ends them all.
+/// A listener on loopback that forwards every connection to a server. Dropping it closes all connections.
 ///
-/// [`inject`](Self::inject), [`heal`](Self::heal), [`cut`](Self::cut) and [`reset`](Self::reset) hold for
-/// whatever a client does after they return.
+/// After [`inject`](Self::inject), [`heal`](Self::heal), [`cut`](Self::cut) or [`reset`](Self::reset) returns,
+/// it applies to everything that a client does.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -51,11 +51,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts to pass connections on to `server`.
+    /// Starts a proxy that forwards connections to `server`.
     ///
     /// # Errors
     ///
-    /// If no port on loopback is free.
+    /// An IO error if no port on loopback is free.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
         let (listener, address) = Listener::open().await?;
         let (listener, counter) = (Arc::new(listener), Arc::new(HitCounter::default()));
@@ -65,12 +65,12 @@ impl Proxy {
         Ok(Self { address, listener, control, counter, _relays: relays })
     }
 
-    /// Where to connect to instead of the server.
+    /// Returns the address to connect to instead of the server's.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Injects a fault, which lasts until it is healed or replaced. Must be called in a runtime.
+    /// Injects a fault, which lasts until it is healed or replaced. Must be called in a tokio runtime.
     pub fn inject(&self, fault: Fault) {
         let mut state = self.listener.lock();
         match fault {
@@ -84,34 +84,34 @@ impl Proxy {
         });
     }
 
-    /// Ends the fault: passes everything on again, at once and in order. Lost replies stay lost, so
-    /// connections are cut if there may be any; otherwise open connections go on.
+    /// Ends the fault: forwards everything again, including what was held up, in order. Lost replies stay lost, so
+    /// connections are cut if there may be any. Otherwise open connections continue.
     pub fn heal(&self) {
-        // Held to the end, so that no connection comes in between.
+        // Locked to the end, so that no connection is accepted in between.
         let mut state = self.listener.lock();
         state.open();
         self.control.send_modify(Control::heal);
     }
 
-    /// Closes all connections, also those not yet accepted. New ones are passed on.
+    /// Closes all connections, including those not yet accepted. New ones are forwarded.
     ///
-    /// Both sides read the end of the stream (FIN): a server that shuts down, or an idle timeout.
+    /// Both sides read the end of the stream (FIN). Models a server that shuts down, or an idle timeout.
     pub fn cut(&self) {
         self.end_all(End::Cut);
     }
 
-    /// Resets all connections, also those not yet accepted. New ones are passed on.
+    /// Resets all connections, including those not yet accepted. New ones are forwarded.
     ///
-    /// Both sides fail with `ConnectionReset` (RST): a server that was killed with a request
-    /// unread, a firewall that forgot the connection.
+    /// Both sides fail with `ConnectionReset` (RST). Models a server that was killed with an unread request, or a
+    /// firewall that rejects an unknown connection.
     pub fn reset(&self) {
         self.end_all(End::Reset);
     }
 
-    /// Strands all connections: from now on nothing flows on them either way, and neither side is told.
-    /// New ones are passed on, those too that the proxy has not yet seen. No heal brings them back.
+    /// Strands all open connections: nothing passes on them any more, and neither side is notified. A heal does not
+    /// bring them back. New connections are forwarded, including those not yet accepted.
     ///
-    /// A firewall or a NAT that forgot the connection and drops its packets.
+    /// Models a firewall or NAT that has lost the connection and drops its packets.
     pub fn strand(&self) {
         let _entry = self.listener.lock();
         self.control.send_modify(|control| {
@@ -120,46 +120,46 @@ impl Proxy {
         });
     }
 
-    /// Marks the connections on which a request contains `text` from now on.
+    /// Marks each connection on which a request contains `text`, from now on.
     pub fn mark(&self, text: &str) {
         self.control.send_modify(|control| control.marker = Some(text.as_bytes().into()));
     }
 
-    /// [Strands](Self::strand) the connections that are [marked](Self::mark). All others go on, new ones too.
+    /// [Strands](Self::strand) the [marked](Self::mark) connections. All other connections continue.
     pub fn strand_marked(&self) {
         self.control.send_modify(|control| control.strands += 1);
     }
 
-    /// Loses all replies from now on: requests reach the server, replies do not reach the client.
+    /// Loses all replies from now on: requests reach the server, but replies do not reach the client.
     pub fn lose_replies(&self) {
         self.control.send_modify(|control| control.drops_replies = true);
     }
 
-    /// Loses all replies from the first request on that contains `text`.
+    /// Loses all replies from the first request that contains `text`.
     pub fn lose_replies_from(&self, text: &str) {
         self.control.send_modify(|control| control.trigger = Some((text.as_bytes().into(), None)));
     }
 
-    /// Injects a fault with the first request that contains `text`, which still arrives as before. Not for
-    /// [`Fault::Refuse`].
+    /// Injects a fault at the first request that contains `text`. The request itself is not affected. Not supported
+    /// for [`Fault::Refuse`].
     pub fn inject_from(&self, text: &str, fault: Fault) {
         let trigger = Some((text.as_bytes().into(), Some(fault)));
         self.control.send_modify(|control| control.trigger = trigger);
     }
 
-    /// Whether replies are being lost.
+    /// Returns whether replies are being lost.
     pub fn loses_replies(&self) -> bool {
         self.control.borrow().drops_replies
     }
 
-    /// Counts of what the faults did so far, including all that a client has noticed.
+    /// Returns counts of the effects of all faults so far, including every effect that a client has noticed.
     pub fn hits(&self) -> Hits {
         self.counter.hits()
     }
 
-    /// Makes the steps of `script`, timed from now. Returns with the last step.
+    /// Executes the steps of `script`, starting now. Returns after the last step.
     ///
-    /// If it is dropped meanwhile, the last fault stands.
+    /// If the future is dropped, the last fault stays injected.
     pub async fn play(&self, script: &Script) {
         let start = Instant::now();
         for (at, step) in script.steps() {
@@ -205,7 +205,7 @@ impl ReplyLoss for Proxy {
     }
 }
 
-/// Accepts connections, for as long as the proxy exists.
+/// Accepts connections as long as the proxy exists.
 async fn accept(
     listener: Arc<Listener>,
     server: SocketAddr,
@@ -216,14 +216,14 @@ async fn accept(
     let mut relays = JoinSet::new();
     let mut number = 0;
     loop {
-        // With the listener locked: a fault injected before the accept holds for it, and one
-        // that ended connections before it does not.
+        // Evaluated under the listener's lock: a fault that was injected before the accept applies to the
+        // connection, but a cut before the accept does not.
         let now = || {
             let control = control.borrow();
             (control.fault, control.ends, control.strands)
         };
         let accepted = tokio::select! {
-            // A listener that was opened again is not polled yet.
+            // A reopened listener must be polled.
             _ = changes.changed() => continue,
             accepted = listener.accept(now) => accepted,
         };

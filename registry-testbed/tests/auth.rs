@@ -1,4 +1,4 @@
-//! etcd with users and passwords.
+//! Tests of etcd with users and passwords.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,15 +11,15 @@ use tokio::time::sleep;
 
 use self::wire::exchange;
 
-/// A server with the users, where `app` may use what begins with `k`.
-async fn locked(tokens: EtcdTokens) -> Etcd {
+/// Starts a server with authentication, in which `app` may use the keys that start with `k`.
+async fn with_auth(tokens: EtcdTokens) -> Etcd {
     let options = ServerOptions { arguments: tokens.arguments(), ..Etcd::options() };
     let etcd = Etcd::start_with(options).await.unwrap();
     etcd.enable_auth("k").await.unwrap();
     etcd
 }
 
-/// The token for a user.
+/// Returns a token of a user.
 async fn token(etcd: &Etcd, user: &str) -> String {
     let body = format!(r#"{{"name":"{user}","password":"{}"}}"#, Etcd::PASSWORD);
     let answer = wire::etcd(&etcd.endpoint(), "/v3/auth/authenticate", &body).await.unwrap();
@@ -27,7 +27,7 @@ async fn token(etcd: &Etcd, user: &str) -> String {
     token.unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-/// The answer to the question for a key, in base64.
+/// Reads a key, given in base64. Returns the response.
 async fn range(etcd: &Etcd, token: &str, key: &str) -> String {
     let body = format!(r#"{{"key":"{key}"}}"#);
     let length = body.len();
@@ -36,14 +36,15 @@ async fn range(etcd: &Etcd, token: &str, key: &str) -> String {
     exchange(etcd.endpoint().strip_prefix("http://").unwrap(), &(head + &body)).await.unwrap()
 }
 
-/// `k/a`, which begins with the prefix.
+/// `k/a`, which starts with the prefix.
 const INSIDE: &str = "ay9h";
 
-/// `l`, the first key after those.
+/// `l`, the first key after the prefix.
 const OUTSIDE: &str = "bA==";
 
-async fn each_user_may_do_its_own(tokens: EtcdTokens) -> (Etcd, String) {
-    let etcd = locked(tokens).await;
+/// Asserts the permissions of both users. Returns the server, and a token of `app`.
+async fn assert_permissions(tokens: EtcdTokens) -> (Etcd, String) {
+    let etcd = with_auth(tokens).await;
     let (root, app) = (token(&etcd, "root").await, token(&etcd, "app").await);
     for (token, key) in [(&root, INSIDE), (&root, OUTSIDE), (&app, INSIDE)] {
         let answer = range(&etcd, token, key).await;
@@ -55,25 +56,25 @@ async fn each_user_may_do_its_own(tokens: EtcdTokens) -> (Etcd, String) {
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_uses_is_forgotten() {
-    let (etcd, app) = each_user_may_do_its_own(EtcdTokens::Simple).await;
-    // Time must pass in which nothing is asked. It looks for them every second.
+async fn unused_simple_token_expires() {
+    let (etcd, app) = assert_permissions(EtcdTokens::Simple).await;
+    // Longer than the ttl of 2 s, since etcd looks for expired tokens once per second.
     sleep(Duration::from_secs(4)).await;
     let answer = range(&etcd, &app, INSIDE).await;
     assert!(answer.contains("invalid auth token"), "{answer}");
 }
 
 #[tokio::test]
-async fn a_signed_token_expires() {
-    let (etcd, app) = each_user_may_do_its_own(EtcdTokens::Jwt).await;
+async fn signed_token_expires() {
+    let (etcd, app) = assert_permissions(EtcdTokens::Jwt).await;
     sleep(Duration::from_secs(4)).await;
     let answer = range(&etcd, &app, INSIDE).await;
     assert!(answer.contains("invalid auth token"), "{answer}");
 }
 
 #[tokio::test]
-async fn a_locked_server_becomes_ready_again_after_a_restart() {
-    let mut etcd = locked(EtcdTokens::Jwt).await;
+async fn server_with_auth_becomes_ready_after_a_restart() {
+    let mut etcd = with_auth(EtcdTokens::Jwt).await;
     etcd.process().unwrap().restart().await.unwrap();
     let app = token(&etcd, "app").await;
     let answer = range(&etcd, &app, INSIDE).await;
@@ -81,7 +82,7 @@ async fn a_locked_server_becomes_ready_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn the_server_of_somebody_else_is_not_locked() {
+async fn auth_is_not_enabled_on_a_server_given_by_its_url() {
     let own = Etcd::start_with(ServerOptions { url: None, ..Etcd::options() }).await.unwrap();
     let url = Some(own.url().to_owned());
     let same = Etcd::start_with(ServerOptions { url, ..Etcd::options() }).await.unwrap();

@@ -1,4 +1,4 @@
-//! The etcd cluster against real servers from `PATH`.
+//! Tests of the etcd cluster with servers from `PATH`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ async fn cluster() -> EtcdCluster {
     EtcdCluster::start().await.unwrap()
 }
 
-/// Calls a member. Without a leader it has no answer for a while.
+/// Calls a member. `None` without a response in time, as from a member without a leader.
 async fn call(cluster: &EtcdCluster, member: usize, path: &str, body: &str) -> Option<String> {
     let endpoint = cluster.endpoint(member);
     timeout(Duration::from_secs(2), wire::etcd(&endpoint, path, body)).await.ok()?.ok()
@@ -44,7 +44,7 @@ async fn all_members_serve_the_same_store() {
 }
 
 #[tokio::test]
-async fn the_others_go_on_after_their_leader_is_killed() {
+async fn cluster_elects_a_leader_after_a_kill() {
     let mut cluster = cluster().await;
     let killed = cluster.leader().await.unwrap();
     cluster.process(killed).kill().unwrap();
@@ -57,7 +57,7 @@ async fn the_others_go_on_after_their_leader_is_killed() {
 }
 
 #[tokio::test]
-async fn the_others_go_on_while_their_leader_is_paused() {
+async fn cluster_elects_a_leader_during_a_pause() {
     let mut cluster = cluster().await;
     let paused = cluster.leader().await.unwrap();
     cluster.process(paused).pause().unwrap();
@@ -70,43 +70,44 @@ async fn the_others_go_on_while_their_leader_is_paused() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_cut_off_refuses_writes_and_the_others_go_on() {
+async fn partitioned_leader_refuses_writes_and_the_others_elect_another() {
     let mut cluster = cluster().await;
-    let alone = cluster.leader().await.unwrap();
-    cluster.partition(alone).await.unwrap();
+    let isolated = cluster.leader().await.unwrap();
+    cluster.partition(isolated).await.unwrap();
     let leader = cluster.leader().await.unwrap();
-    assert_ne!(leader, alone);
-    assert!(!writes(&cluster, alone).await);
+    assert_ne!(leader, isolated);
+    assert!(!writes(&cluster, isolated).await);
     assert!(writes(&cluster, leader).await);
-    // It is not gone: it answers who does not ask for the latest.
-    let stale = call(&cluster, alone, "/v3/kv/range", r#"{"key": "aw==", "serializable": true}"#);
+    // The member still runs: it answers serializable reads.
+    let stale =
+        call(&cluster, isolated, "/v3/kv/range", r#"{"key": "aw==", "serializable": true}"#);
     let stale = stale.await.unwrap();
     assert!(stale.contains("200 OK") && !stale.contains(V), "{stale}");
 
     cluster.heal().await.unwrap();
-    assert!(reads(&cluster, alone).await);
+    assert!(reads(&cluster, isolated).await);
 }
 
 #[tokio::test]
-async fn a_follower_that_is_cut_off_refuses_writes_and_the_others_go_on() {
+async fn partitioned_follower_refuses_writes_and_the_leader_stays() {
     let mut cluster = cluster().await;
     let leader = cluster.leader().await.unwrap();
-    let alone = (leader + 1) % 3;
-    cluster.partition(alone).await.unwrap();
+    let isolated = (leader + 1) % 3;
+    cluster.partition(isolated).await.unwrap();
     assert_eq!(cluster.leader().await.unwrap(), leader);
-    assert!(!writes(&cluster, alone).await);
+    assert!(!writes(&cluster, isolated).await);
     assert!(writes(&cluster, leader).await);
 
-    // Another one instead: the first is no longer alone.
+    // A partition of another member ends the first one.
     cluster.partition(leader).await.unwrap();
     assert!(!writes(&cluster, leader).await);
-    assert!(writes(&cluster, alone).await);
+    assert!(writes(&cluster, isolated).await);
     cluster.heal().await.unwrap();
     assert!(reads(&cluster, leader).await);
 }
 
 #[tokio::test]
-async fn a_cluster_that_lost_everything_is_empty_and_comes_back() {
+async fn wiped_cluster_restarts_empty() {
     let mut cluster = cluster().await;
     assert!(writes(&cluster, 0).await);
     cluster.restart_all().await.unwrap();

@@ -1,5 +1,4 @@
-//! The server fixtures in containers: whatever is on `PATH`, and from the images that
-//! `cargo xtask images` provides.
+//! Tests of the server fixtures in containers, even if `PATH` has binaries. `cargo xtask images` provides the images.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,8 +13,8 @@ use tokio::time::sleep;
 
 use self::wire::{GET_K, PUT_K, V};
 
-/// Waits until nobody listens there any more.
-async fn is_gone(address: &str) {
+/// Waits until no process listens at `address`.
+async fn until_closed(address: &str) {
     let gone = async {
         while TcpStream::connect(address).await.is_ok() {
             sleep(Duration::from_millis(20)).await;
@@ -24,7 +23,7 @@ async fn is_gone(address: &str) {
     timeout(Duration::from_secs(10), gone).await.unwrap();
 }
 
-/// Where Docker is the only way, with more arguments.
+/// Returns options with which only Docker can provide the server, with more arguments.
 fn only_docker(options: ServerOptions, arguments: &[&str]) -> ServerOptions {
     let arguments = arguments.iter().map(ToString::to_string).collect();
     ServerOptions { url: None, path: None, arguments, ..options }
@@ -45,7 +44,7 @@ async fn etcd_runs_in_docker() {
     assert!(matches!(error, ServerError::NotSupported { .. }), "{error}");
     let address = etcd.endpoint().replace("http://", "");
     drop(etcd);
-    is_gone(&address).await;
+    until_closed(&address).await;
 }
 
 #[tokio::test]
@@ -56,7 +55,7 @@ async fn redis_runs_in_docker() {
     assert!(answer.contains("aof_enabled:1"), "the argument is not in force: {answer}");
     let address = redis.address().to_owned();
     drop(redis);
-    is_gone(&address).await;
+    until_closed(&address).await;
 }
 
 #[tokio::test]
@@ -69,7 +68,7 @@ async fn valkey_runs_in_docker_under_the_name_of_redis() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_nowhere_is_an_error_that_names_it() {
+async fn error_of_a_missing_image_names_it() {
     let image = "registry-test-no-such-image:1".to_owned();
     let options = ServerOptions { image, ..only_docker(Redis::options(), &[]) };
     let error = Redis::start_with(options).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The server fixtures against real servers from `PATH`.
+//! Tests of the server fixtures with servers from `PATH`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,24 +18,24 @@ use tokio::time::{sleep, timeout};
 
 use self::wire::{GET_K, PUT_K, V};
 
-/// An etcd of our own, whatever the environment offers.
+/// Starts an etcd, even if the environment has a URL.
 async fn own_etcd() -> Etcd {
     Etcd::start_with(ServerOptions { url: None, ..Etcd::options() }).await.unwrap()
 }
 
-/// A Redis of our own with more arguments, whatever the environment offers.
+/// Starts a Redis with more arguments, even if the environment has a URL.
 async fn own_redis(arguments: &[&str]) -> Redis {
     let arguments = arguments.iter().map(ToString::to_string).collect();
     let options = ServerOptions { url: None, arguments, ..Redis::options() };
     Redis::start_with(options).await.unwrap()
 }
 
-/// The part of an answer that names the cluster.
+/// Returns the cluster id in a response.
 fn cluster_id(answer: &str) -> &str {
     answer.split('"').skip_while(|word| *word != "cluster_id").nth(2).unwrap()
 }
 
-/// Whether a process runs, as the kernel says. One that nobody has waited for yet does not.
+/// Returns whether a process runs, according to the kernel. A zombie does not.
 fn runs(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
@@ -50,13 +50,13 @@ async fn etcd_answers() {
     assert!(answer.contains(V), "{answer}");
 }
 
-/// Another release is a matter of the path: its folder stands before all others.
+/// The path selects the release.
 #[tokio::test]
-async fn the_release_is_that_of_the_first_binary_on_the_path() {
+async fn the_first_binary_on_the_path_is_started() {
     let usual = own_etcd().await.release().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (program, usual_path) = (folder.path().join("etcd"), env::var_os("PATH").unwrap());
-    // It leaves a trace, so that it is known for the one in this folder.
+    // The script creates a file, which proves that it was started.
     let lines = [
         "#!/bin/sh".to_owned(),
         format!("touch '{}'", folder.path().join("trace").display()),
@@ -89,7 +89,7 @@ async fn a_redis_with_a_password_counts_as_ready() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_gone() {
+async fn a_killed_server_refuses_connections_and_cannot_be_paused() {
     let mut redis = own_redis(&[]).await;
     let address = redis.address().to_owned();
     let process = redis.process().unwrap();
@@ -106,7 +106,7 @@ async fn a_killed_server_is_gone() {
 }
 
 #[tokio::test]
-async fn a_restart_keeps_what_redis_wrote_and_a_wipe_does_not() {
+async fn a_restart_of_redis_keeps_data_on_disk_and_a_wipe_deletes_it() {
     let mut redis = own_redis(&["--appendonly", "yes"]).await;
     let address = redis.address().to_owned();
     wire::redis(&address, "SET k v").await.unwrap();
@@ -125,7 +125,7 @@ async fn a_restart_keeps_what_redis_wrote_and_a_wipe_does_not() {
 }
 
 #[tokio::test]
-async fn without_a_file_redis_loses_all_in_a_restart() {
+async fn a_restart_of_redis_without_a_file_loses_all_data() {
     let mut redis = own_redis(&[]).await;
     wire::redis(redis.address(), "SET k v").await.unwrap();
     redis.process().unwrap().restart().await.unwrap();
@@ -156,7 +156,7 @@ async fn a_wiped_etcd_is_empty_and_keeps_its_cluster_id() {
 }
 
 #[tokio::test]
-async fn a_paused_server_says_nothing_until_it_is_resumed() {
+async fn a_paused_server_does_not_answer_until_it_is_resumed() {
     let mut redis = own_redis(&[]).await;
     let address = redis.address().to_owned();
     let process = redis.process().unwrap();
@@ -164,7 +164,7 @@ async fn a_paused_server_says_nothing_until_it_is_resumed() {
     let mut ping = Box::pin(wire::redis(&address, "PING"));
     timeout(Duration::from_millis(300), &mut ping).await.unwrap_err();
     process.resume().unwrap();
-    // The same connection: it was not lost, only silent.
+    // The same connection still works.
     let answer = lag::timeout(Duration::from_secs(5), ping).await.unwrap().unwrap();
     assert!(answer.starts_with("+PONG"), "{answer}");
     process.pause().unwrap();
@@ -172,7 +172,7 @@ async fn a_paused_server_says_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_drop_leaves_neither_process_nor_folder() {
+async fn a_drop_ends_the_process_and_removes_its_folder() {
     let mut etcd = own_etcd().await;
     let process = etcd.process().unwrap();
     let (pid, data) = (process.pid().unwrap(), process.data_dir());
@@ -181,8 +181,8 @@ async fn a_drop_leaves_neither_process_nor_folder() {
     assert!(!runs(pid) && !data.parent().unwrap().exists());
 }
 
-/// Runs itself a second time as the test that is killed: with `VICTIM` it starts a server, says its
-/// process id and waits for its end.
+/// Runs itself a second time as the test to kill. With `VICTIM` set, it starts a server, prints its process id and
+/// waits to be killed.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_killed_test_leaves_no_process() {
@@ -206,14 +206,14 @@ async fn a_killed_test_leaves_no_process() {
     assert!(runs(pid));
     victim.kill().unwrap();
     victim.wait().unwrap();
-    // The kernel's signal is on its way when the victim is gone.
+    // The kernel sends its signal at the end of the victim, so the server may live a moment longer.
     let gone = async {
         while runs(pid) {
             sleep(Duration::from_millis(5)).await;
         }
     };
     lag::timeout(Duration::from_secs(5), gone).await.unwrap();
-    // Its folder is swept by the next process that starts a server.
+    // The next process that starts a server removes the folder.
     let next = Command::new(env::current_exe().unwrap())
         .args(["redis_answers", "--exact"])
         .stdout(Stdio::null())
@@ -234,7 +234,7 @@ async fn a_server_outlives_the_thread_that_started_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_there_is_taken_as_it_is() {
+async fn a_server_given_by_its_url_is_used_unless_there_are_arguments() {
     let redis = own_redis(&[]).await;
     let url = format!("redis://somebody:secret@{}/3", redis.address());
     let options = ServerOptions { url: Some(url.clone()), ..Redis::options() };
@@ -252,7 +252,7 @@ async fn a_server_that_is_there_is_taken_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_url_of_another_kind_is_an_error_without_its_password() {
+async fn the_error_of_an_invalid_url_does_not_show_its_password() {
     for url in ["etcd://me:secret@localhost:2379", "rediss://:secret@localhost", "redis://"] {
         let options = ServerOptions { url: Some(url.to_owned()), ..Redis::options() };
         let error = Redis::start_with(options).await.unwrap_err();
@@ -265,7 +265,7 @@ async fn a_url_of_another_kind_is_an_error_without_its_password() {
 
 #[cfg(not(feature = "docker"))]
 #[tokio::test]
-async fn where_there_is_no_server_one_line_says_how_to_get_one() {
+async fn the_error_of_a_missing_server_says_in_one_line_how_to_get_one() {
     let options = ServerOptions { url: None, path: Some("".into()), ..Etcd::options() };
     let error = Etcd::start_with(options).await.unwrap_err().to_string();
     assert!(error.starts_with("no etcd server for the tests: run `cargo xtask test`"), "{error}");
@@ -276,7 +276,7 @@ async fn where_there_is_no_server_one_line_says_how_to_get_one() {
 }
 
 #[tokio::test]
-async fn a_server_that_ends_says_why() {
+async fn the_error_of_a_server_that_ends_has_its_log() {
     let arguments = vec!["--no-such-flag".to_owned()];
     let options = ServerOptions { url: None, arguments, ..Etcd::options() };
     let error = Etcd::start_with(options).await.unwrap_err().to_string();
@@ -285,7 +285,7 @@ async fn a_server_that_ends_says_why() {
 }
 
 #[tokio::test]
-async fn a_port_that_stays_taken_is_an_error_in_the_end() {
+async fn a_port_in_use_is_an_error_after_some_attempts() {
     let taken = own_redis(&[]).await;
     let port = taken.address().rsplit_once(':').unwrap().1.to_owned();
     let arguments = vec!["--port".to_owned(), port];

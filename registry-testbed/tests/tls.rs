@@ -1,4 +1,4 @@
-//! Servers with TLS.
+//! Tests of servers with TLS.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use registry_testbed::servers::{ClientIdentity, Etcd, EtcdCluster, ServerTls};
 
-/// What a identity is answered, or why it is not.
+/// Sends a request as `identity`. Returns the response or the error.
 async fn ask(tls: &ServerTls, identity: ClientIdentity, endpoint: &str) -> Result<String, String> {
     let address = endpoint.strip_prefix("https://").unwrap();
     let answer = tls.exchange(identity, address, "GET /health HTTP/1.0\r\n\r\n");
@@ -16,7 +16,7 @@ async fn ask(tls: &ServerTls, identity: ClientIdentity, endpoint: &str) -> Resul
 }
 
 #[tokio::test]
-async fn a_server_that_checks_nobody_takes_all_who_trust_it() {
+async fn a_server_that_checks_no_clients_accepts_all_that_trust_it() {
     let tls = ServerTls::generate().unwrap();
     let etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
     assert_eq!(etcd.url(), etcd.endpoint().replace("https://", "etcds://"));
@@ -29,7 +29,7 @@ async fn a_server_that_checks_nobody_takes_all_who_trust_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_checks_its_clients_takes_the_known_one_only() {
+async fn a_server_that_checks_its_clients_accepts_only_the_known_one() {
     let tls = ServerTls::mutual().unwrap();
     let etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
     let answer = ask(&tls, ClientIdentity::Known, &etcd.endpoint()).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_server_that_checks_its_clients_takes_the_known_one_only() {
 }
 
 #[tokio::test]
-async fn a_server_with_tls_can_be_restarted_and_locked() {
+async fn a_server_with_tls_can_be_restarted_with_authentication() {
     let tls = ServerTls::mutual().unwrap();
     let mut etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
     drop(tls);
@@ -51,7 +51,7 @@ async fn a_server_with_tls_can_be_restarted_and_locked() {
 }
 
 #[tokio::test]
-async fn a_cluster_with_tls_has_a_leader_and_can_be_parted() {
+async fn a_cluster_with_tls_has_a_leader_and_can_be_partitioned() {
     let tls = ServerTls::generate().unwrap();
     let mut cluster = EtcdCluster::start_tls(Etcd::options(), &tls).await.unwrap();
     assert!(cluster.url().starts_with("etcds://"), "{}", cluster.url());

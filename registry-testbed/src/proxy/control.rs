@@ -3,43 +3,43 @@
 use super::fault::Fault;
 use std::sync::Arc;
 
-/// What the connections are to do.
+/// The instructions to the connections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Control {
     pub(super) fault: Fault,
-    /// Incremented with each fault and each heal, to tell one from the next.
+    /// Incremented by each fault and each heal, to distinguish them.
     pub(super) injections: u64,
     /// Incremented to end all open connections.
     pub(super) ends: u64,
-    /// How the last of these ends them.
+    /// How the last increment of `ends` ends them.
     pub(super) end: End,
     /// Whether replies are discarded.
     pub(super) drops_replies: bool,
-    /// The text in a request that starts that, or the fault that it injects instead.
+    /// A text in a request, and the fault that it injects. Without a fault, it starts to discard replies.
     pub(super) trigger: Option<(Arc<[u8]>, Option<Fault>)>,
-    /// The text in a request that marks its connection. A heal leaves it.
+    /// The text in a request that marks its connection. A heal keeps it.
     pub(super) marker: Option<Arc<[u8]>>,
-    /// Incremented to strand the connections that are marked.
+    /// Incremented to strand the marked connections.
     pub(super) strands: u64,
 }
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum End {
-    /// By itself: one side closed it, or failed.
+    /// One side closed it, or failed.
     #[default]
     Over,
     Cut,
     Reset,
     HalfReply,
     HalfRequest,
-    /// Neither side hears of it.
+    /// Neither side is notified.
     Stranded,
 }
 
 impl Control {
     pub(super) fn heal(&mut self) {
-        // That it is a cut is not for those that still have to notice a reset.
+        // Otherwise keep `end`: connections may not have noticed a reset yet.
         let (ends, end) = if self.drops_replies || matches!(self.trigger, Some((_, None))) {
             (self.ends + 1, End::Cut)
         } else {
@@ -55,7 +55,7 @@ impl Control {
         self.marker.as_ref().is_some_and(contains)
     }
 
-    /// Whether a request contains the trigger. If so, replies are dropped from now on, or its fault is injected.
+    /// Returns whether a request contains the trigger. If so, drops replies from now on or injects the fault.
     pub(super) fn match_trigger(&mut self, request: &[u8]) -> bool {
         let Some((text, fault)) = &self.trigger else { return false };
         let found = text.is_empty() || request.windows(text.len()).any(|part| part == &**text);

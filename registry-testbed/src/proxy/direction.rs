@@ -16,34 +16,34 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// The most bytes that one read takes.
+/// The maximum size of a read.
 const CHUNK: usize = 16 * 1024;
 
-/// The most chunks in the queue: 4 MiB.
+/// The maximum number of chunks in the queue: 4 MiB.
 const QUEUE: usize = 256;
 
-/// How often a throttled connection writes, per second.
+/// The number of writes per second of a throttled connection.
 const TICKS_PER_SECOND: u32 = 50;
 
-/// How many pieces of a chunk have a pause between them, and how long it is.
+/// The number of pieces of a chunk with a pause after them, and the pause.
 const PIECE_SPACING: (usize, Duration) = (32, Duration::from_millis(1));
 
-/// The direction of a stream of bytes.
+/// A direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Requests,
     Replies,
 }
 
-/// What was read at once. The end of the stream is an empty one.
+/// The bytes of one read. An empty chunk is the end of the stream.
 #[derive(Debug)]
 struct Chunk {
     bytes: Vec<u8>,
-    /// When it arrives, if not at once, and as of which injection.
+    /// When a delayed chunk is due, and the injection that delayed it.
     due: Option<(Instant, u64)>,
 }
 
-/// Relays one direction, until its end has arrived or a write fails.
+/// Relays one direction until its end of stream was relayed, or a write fails.
 pub(super) async fn pass(
     from: ReadHalf<'_>,
     to: WriteHalf<'_>,
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
 
     async fn run(mut self, queue: mpsc::Sender<Chunk>) {
         let mut buffer = vec![0; CHUNK];
-        // A place first: what is read must be passed on.
+        // Reserve before reading, so that every chunk that was read can be queued.
         while let Ok(place) = queue.reserve().await {
             let n = self.read(&mut buffer).await;
             place.send(Chunk { bytes: buffer[..n].to_vec(), due: self.due(n) });
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads, unless there is a blackhole.
+    /// Reads, but not during a blackhole.
     async fn read(&mut self, buffer: &mut [u8]) -> usize {
         loop {
             if self.control.borrow_and_update().fault == Fault::Blackhole {
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
             tokio::select! {
                 biased;
                 _ = self.control.changed() => {}
-                n = self.from.read(buffer) => return n.unwrap_or(0), // an error ends it too
+                n = self.from.read(buffer) => return n.unwrap_or(0), // an error counts as the end
             }
         }
     }
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Counts this direction once there is something to read.
+/// Counts the direction as held up once it has something to read.
 async fn count_held(from: &mut ReadHalf<'_>, link: &Link) -> Infallible {
     if let Ok(1..) = from.peek(&mut [0]).await {
         link.counter.add(|hits| hits.held_directions += 1);
@@ -137,9 +137,9 @@ struct Writer<'a> {
     link: &'a Link,
     direction: Direction,
     control: watch::Receiver<Control>,
-    /// Until when a throttled connection is busy.
+    /// The time at which a throttled connection may write again.
     busy_until: Instant,
-    /// How many bytes an injection still lets pass.
+    /// An injection, and the number of bytes that it still lets pass.
     left: Option<(u64, usize)>,
     frames: FrameFilter,
 }
@@ -168,11 +168,11 @@ impl<'a> Writer<'a> {
                 () = sleep_until(due) => {}
             }
         }
-        // The end of a stream is not written, and must be held up too.
+        // Here as well as in `write`, since the end of a stream is not written.
         wait_until_unfrozen(&mut self.control).await;
     }
 
-    /// Writes a chunk, as the fault of the moment has it. Fails if that ends the connection.
+    /// Writes a chunk under the current fault. Fails if the fault ends the connection.
     async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
         if self.direction == Direction::Requests {
             if self.control.borrow().is_marked_by(bytes) {
@@ -185,7 +185,7 @@ impl<'a> Writer<'a> {
         let (mut rest, mut pieces) = (bytes, 0);
         while !rest.is_empty() {
             let now = self.control.borrow_and_update().clone();
-            // One that is cut passes nothing more, whatever is healed meanwhile.
+            // A connection that is being cut must relay no more replies, even if the fault is healed.
             if self.direction == Direction::Replies
                 && (now.drops_replies || now.ends != self.link.ends)
             {
@@ -210,7 +210,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Returns the replies that pass, which are all unless streams are silent.
+    /// Returns the part of the replies that silent streams let pass.
     fn filter(&mut self, bytes: &[u8]) -> Vec<u8> {
         let is_silent = self.control.borrow().fault == Fault::SilentStreams;
         let (passed, dropped) = self.frames.pass(bytes, is_silent);
@@ -220,9 +220,9 @@ impl<'a> Writer<'a> {
         passed
     }
 
-    /// How many of `rest` bytes are to be written at once.
+    /// Returns how many of `rest` bytes to write at once.
     fn piece(&mut self, now: &Control, rest: usize) -> Result<usize, End> {
-        let most = match now.fault {
+        let max = match now.fault {
             Fault::Throttle { bytes_per_second } => {
                 (bytes_per_second / TICKS_PER_SECOND).max(1) as usize
             }
@@ -239,10 +239,10 @@ impl<'a> Writer<'a> {
                 None => rest,
             },
         };
-        Ok(rest.min(most))
+        Ok(rest.min(max))
     }
 
-    /// After how many bytes this direction is cut by `fault`, if it is, and how that ends the connection.
+    /// Returns the number of bytes after which `fault` cuts this direction, and how that ends the connection.
     fn cut(&self, fault: Fault) -> Option<(usize, End)> {
         match (fault, self.direction) {
             (Fault::CutAfter { bytes }, Direction::Replies) => Some((bytes, End::HalfReply)),
@@ -253,7 +253,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Waits until a piece may be written. There may be another fault then: false.
+    /// Waits until a piece may be written. Returns false if the fault has changed.
     async fn is_time(&mut self, fault: Fault, piece: &[u8]) -> bool {
         match fault {
             Fault::Blackhole => {
@@ -261,9 +261,9 @@ impl<'a> Writer<'a> {
                 false
             }
             Fault::Throttle { bytes_per_second } => {
-                let n = u32::try_from(piece.len()).expect("it is a part of a chunk");
-                let takes = Duration::from_secs(1) * n / bytes_per_second.max(1);
-                let until = self.busy_until.max(Instant::now()) + takes;
+                let n = u32::try_from(piece.len()).expect("a piece is smaller than a chunk");
+                let duration = Duration::from_secs(1) * n / bytes_per_second.max(1);
+                let until = self.busy_until.max(Instant::now()) + duration;
                 tokio::select! {
                     biased;
                     _ = self.control.changed() => return false,
@@ -277,11 +277,11 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// What follows a piece of `n` bytes, the how manieth of its chunk it was.
+    /// Pauses or ends the connection after a written piece of `n` bytes. `pieces` counts those of the chunk so far.
     async fn after(&mut self, fault: Fault, n: usize, pieces: usize) -> Result<(), End> {
-        let (many, apart) = PIECE_SPACING;
+        let (spaced, pause) = PIECE_SPACING;
         match fault {
-            Fault::Slice { .. } if pieces <= many => sleep(apart).await,
+            Fault::Slice { .. } if pieces <= spaced => sleep(pause).await,
             Fault::Slice { .. } => yield_now().await,
             _ => {
                 if let (Some((_, end)), Some((_, left))) = (self.cut(fault), &mut self.left) {

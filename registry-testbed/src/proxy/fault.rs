@@ -1,88 +1,81 @@
-//! What can be wrong with a network.
+//! Network faults.
 
 use std::time::Duration;
 
-/// What happens to all connections until it is healed or replaced. There is one at a time.
+/// A network fault on all connections, until it is healed or replaced. A proxy has one fault at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Everything is passed on: a healthy network.
+    /// Forwards everything: a healthy network.
     #[default]
     Pass,
-    /// What is sent arrives later, in order, and so does the end of a stream: a server far away, or
+    /// Delays everything both ways, including the end of a stream, and keeps the order. Models a distant server, or
     /// queues on the way to it.
     ///
-    /// Chunks wait beside each other, so that throughput stays, up to 4 MiB each way; then nothing
-    /// more is read. What waits is passed on at once when the fault is healed or replaced. To
-    /// connect takes no longer, since the kernel does that.
+    /// Chunks are delayed concurrently, so throughput stays the same up to 4 MiB in flight each way; then the proxy
+    /// stops reading. When the fault is healed or replaced, delayed chunks are forwarded at once. Connecting is not
+    /// delayed, since the kernel does it.
     Delay {
-        /// How long each chunk takes, each way.
+        /// The delay of each chunk, each way.
         each: Duration,
-        /// How much longer at most, by chance. Every run has the same chances for the nth
-        /// connection.
+        /// The maximum of a random additional delay. Every run draws the same delays for the nth connection.
         jitter: Duration,
     },
-    /// Replies arrive later, in order, and requests at once: a request takes effect long before its client hears
-    /// of it. What waits is passed on at once when the fault is healed or replaced.
+    /// Delays replies and keeps their order. Requests are not delayed, so a request takes effect long before its
+    /// client gets the reply. When the fault is healed or replaced, delayed chunks are forwarded at once.
     DelayReplies {
-        /// How long each chunk takes.
+        /// The delay of each chunk.
         each: Duration,
     },
-    /// Each connection has so little bandwidth, each way: a full link, or a server short of CPU.
+    /// Limits the bandwidth of each connection, each way. Models a congested link, or a server short of CPU.
     ///
-    /// What comes meanwhile waits, up to 4 MiB each way; then nothing more is read.
+    /// Up to 4 MiB wait each way; then the proxy stops reading.
     Throttle {
-        /// At least one.
+        /// The bandwidth, at least 1.
         bytes_per_second: u32,
     },
-    /// Connections stand and new ones are accepted, and nothing flows either way, not even the end
-    /// of a stream: a cable that is out, a firewall that drops packets, a server that is paused.
+    /// Holds up everything both ways, including the end of a stream. Connections stay open, and new ones are accepted.
+    /// Models an unplugged cable, a firewall that drops packets, or a paused server.
     ///
-    /// Nothing is lost. After it, what was sent flows on, as TCP sends it again: a request comes
-    /// late, even that of a client that has given up meanwhile. New connections reach the server
-    /// only then.
+    /// Nothing is lost: afterwards everything is forwarded, as by TCP's retransmissions. So a request may arrive late,
+    /// even after its client has given up. New connections reach the server only afterwards.
     Blackhole,
-    /// HTTP/2: the server's messages are dropped on all streams that it has answered on until then. Streams that are
-    /// opened later flow, and so does all else on the connection: a stream that its server forgot.
+    /// Drops the server's HTTP/2 DATA frames on all streams that it has answered on at the injection. Later streams and
+    /// all other frames pass. Models a stream that the server has forgotten.
     SilentStreams,
-    /// Every write is cut into pieces, so that whoever reads gets parts of a message: what small
-    /// packets and TLS records do, and any network may.
+    /// Splits every write into pieces, so that readers get partial messages, as with small packets or TLS records.
     ///
-    /// The first 32 pieces of a chunk are a millisecond apart and the rest as fast as the runtime
-    /// goes, so that a reader that is slower than that gets several at once.
+    /// The first 32 pieces of a chunk are a millisecond apart. The others follow as fast as the runtime allows, so a
+    /// slow reader may get several at once.
     Slice {
-        /// How large a piece is at most. At least one.
+        /// The maximum size of a piece, at least 1.
         bytes: usize,
     },
-    /// Each connection is closed after so many more bytes of replies: a server that dies while it
-    /// answers. The rest of the reply is lost, and requests have arrived.
+    /// Closes each connection after this many more bytes of replies. Models a server that crashes while it answers:
+    /// requests have arrived, but the rest of the reply is lost.
     ///
-    /// Connections that stand count from the injection. If it is zero, they are closed instead of
-    /// the first byte.
+    /// Open connections count from the injection. With zero, they are closed before the first byte of a reply.
     CutAfter {
-        /// How many bytes of replies pass.
+        /// The number of bytes of replies that pass.
         bytes: usize,
     },
-    /// Each connection is closed after so many more bytes of requests: a client that dies while it asks,
-    /// or a link that breaks under it. The server has a part of a request, and what it answers is lost.
+    /// Closes each connection after this many more bytes of requests. Models a client that crashes, or a link that
+    /// breaks, during a request: the server has only a part of it, and its replies are lost.
     ///
-    /// Connections that stand count from the injection. If it is zero, they are closed instead of
-    /// the first byte.
+    /// Open connections count from the injection. With zero, they are closed before the first byte of a request.
     CutRequestsAfter {
-        /// How many bytes of requests pass.
+        /// The number of bytes of requests that pass.
         bytes: usize,
     },
-    /// Nobody listens: a server that is down, or that starts. To connect fails with
-    /// `ConnectionRefused`.
+    /// Stops listening, so that connecting fails with `ConnectionRefused`. Models a server that is down or starting.
     ///
-    /// Connections that stand go on: [`cut`](super::Proxy::cut) or [`reset`](super::Proxy::reset)
-    /// them for a server that crashed. Those that were not yet accepted are reset by the kernel.
-    /// The proxy keeps its port meanwhile, and panics on the way back if another process listens
-    /// there in spite of that.
+    /// Open connections continue: [`cut`](super::Proxy::cut) or [`reset`](super::Proxy::reset) them to model a crash.
+    /// The kernel resets connections that were not yet accepted. The proxy keeps its port. It panics at the heal if
+    /// another process listens on the port nevertheless.
     Refuse,
-    /// New connections are reset as soon as they are accepted: a load balancer without a backend, a
-    /// server that has too many clients. Connections that stand go on.
+    /// Resets new connections as soon as they are accepted. Open connections continue. Models a load balancer without
+    /// a backend, or a server with too many clients.
     ///
-    /// The client may see it when it connects or when it first reads or writes.
+    /// The client may fail when it connects, or at its first read or write.
     AcceptThenReset,
 }

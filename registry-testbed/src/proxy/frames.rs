@@ -1,30 +1,31 @@
-//! Drops frames of HTTP/2 from what a server sends.
+//! A filter that drops HTTP/2 frames of a server.
 
 /// The length of the header of a frame: 3 bytes of length, type, flags, and 4 bytes of stream id.
 const HEADER: usize = 9;
 
-/// The type of a frame that has a part of a message. Headers must pass, since they change the state of the decoder.
+/// The type of a DATA frame. HEADERS frames must pass, since they change the state of the header decoder.
 const DATA: u8 = 0;
 
-/// Follows the frames that a server sends on a connection. What is no HTTP/2 passes.
+/// Parses the frames that a server sends on a connection. Other protocols pass unchanged.
 #[derive(Debug, Default)]
 pub(super) struct FrameFilter {
-    /// What there is of the header of the next frame.
+    /// The received part of the next frame's header.
     header: Vec<u8>,
-    /// How many bytes of it have passed.
+    /// How many bytes of `header` have passed.
     sent: usize,
-    /// How many bytes of the frame are still to come, and whether they are dropped.
+    /// How many bytes of the current frame are outstanding.
     left: usize,
+    /// Whether the current frame is dropped.
     drops: bool,
     /// The highest stream that the server has answered on.
     highest: u32,
-    /// The highest stream that is silent, while any is.
+    /// The highest silent stream, if streams are silent.
     silent: Option<u32>,
 }
 
 impl FrameFilter {
-    /// Returns the part of `bytes` that passes, and how many frames were dropped. With `is_silent`, messages are dropped
-    /// on the streams that were answered on before.
+    /// Returns the part of `bytes` that passes, and the number of dropped frames. If `is_silent` is true, drops DATA
+    /// frames of the streams that the server had answered on when it became true.
     pub(super) fn pass(&mut self, bytes: &[u8], is_silent: bool) -> (Vec<u8>, u64) {
         self.silent = is_silent.then(|| self.silent.unwrap_or(self.highest));
         let (mut rest, mut passed, mut dropped) = (bytes, Vec::with_capacity(bytes.len()), 0);
@@ -58,7 +59,7 @@ impl FrameFilter {
                 self.sent = 0;
             }
         }
-        // Nothing is held up otherwise: it may be no HTTP/2.
+        // Without silent streams, pass an incomplete header at once: the protocol may not be HTTP/2.
         if !is_silent {
             passed.extend_from_slice(&self.header[self.sent..]);
             self.sent = self.header.len();
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_on_old_streams_are_dropped_wherever_the_bytes_are_cut() {
+    fn data_of_old_streams_is_dropped_for_any_split_of_the_bytes() {
         const HEADERS: u8 = 1;
         let before = [frame(4, 0, b""), frame(HEADERS, 3, b"h"), frame(DATA, 3, b"one")].concat();
         let (old, new) = (frame(DATA, 3, b"two"), frame(DATA, 5, b"three"));

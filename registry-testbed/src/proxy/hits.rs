@@ -1,25 +1,25 @@
-//! Counts of what the faults did.
+//! Counts of the effects of faults.
 
 use super::control::End;
 use std::sync::{Mutex, PoisonError};
 
-/// What the faults of a proxy did, since it was started.
+/// Counts of the effects of a proxy's faults since its start.
 ///
-/// Each is counted before a client or the server can notice. What the kernel does by itself is not
-/// in it: how many connections were refused, or were not yet accepted when the listener was closed.
+/// An effect is counted before a client or the server can notice it. Effects in the kernel are not counted:
+/// refused connections, and connections that were not yet accepted when the listener was closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hits {
-    /// Chunks of bytes that had to wait for [`Fault::Delay`](super::Fault::Delay).
+    /// Chunks that [`Fault::Delay`](super::Fault::Delay) or [`Fault::DelayReplies`](super::Fault::DelayReplies)
+    /// delayed.
     pub delayed_chunks: u64,
-    /// The bytes in them.
+    /// The bytes in these chunks.
     pub delayed_bytes: u64,
-    /// Bytes that had to wait for [`Fault::Throttle`](super::Fault::Throttle).
+    /// Bytes that [`Fault::Throttle`](super::Fault::Throttle) throttled.
     pub throttled_bytes: u64,
-    /// Connections that came to a halt in a [`Fault::Blackhole`](super::Fault::Blackhole), once for
-    /// each injection.
+    /// Connections that a [`Fault::Blackhole`](super::Fault::Blackhole) froze, counted once for each injection.
     pub frozen_connections: u64,
-    /// Directions of a connection in which bytes were seen to be held up by it, each time.
+    /// Directions of a connection in which a blackhole held up bytes, counted each time.
     pub held_directions: u64,
     /// Chunks that [`Fault::Slice`](super::Fault::Slice) cut into pieces.
     pub sliced_chunks: u64,
@@ -27,12 +27,12 @@ pub struct Hits {
     pub half_replies: u64,
     /// Connections that [`Fault::CutRequestsAfter`](super::Fault::CutRequestsAfter) closed.
     pub half_requests: u64,
-    /// Times that [`Fault::Refuse`](super::Fault::Refuse) closed the listener. Whom the kernel
-    /// refuses meanwhile nobody counts: the test sees `ConnectionRefused`.
+    /// How often [`Fault::Refuse`](super::Fault::Refuse) closed the listener. The connections that the kernel
+    /// refuses are not counted.
     pub closed_listeners: u64,
     /// Connections that [`Fault::AcceptThenReset`](super::Fault::AcceptThenReset) reset.
     pub rejected: u64,
-    /// Connections that were cut, those too that a heal cut since replies were lost.
+    /// Connections that were cut, including those that a heal cut since replies were lost.
     pub cut: u64,
     /// Connections that were reset.
     pub reset: u64,
@@ -40,11 +40,11 @@ pub struct Hits {
     pub stranded: u64,
     /// Frames that [`Fault::SilentStreams`](super::Fault::SilentStreams) dropped.
     pub dropped_frames: u64,
-    /// Bytes of replies that were lost.
+    /// Lost bytes of replies.
     pub lost_bytes: u64,
 }
 
-/// The counters, shared by the connections.
+/// The counters, shared by all connections.
 #[derive(Debug, Default)]
 pub(super) struct HitCounter(Mutex<Hits>);
 
@@ -57,7 +57,7 @@ impl HitCounter {
         count(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Counts a connection that ended.
+    /// Counts the end of a connection.
     pub(super) fn count(&self, end: End) {
         self.add(|hits| match end {
             End::Over => {}

@@ -1,4 +1,4 @@
-//! A connection's handle to its proxy: the faults that are in effect, and the counter of their hits.
+//! A connection's handle to its proxy: the current fault, and the counters of its effects.
 
 use super::control::{Control, End};
 use super::fault::Fault;
@@ -13,17 +13,17 @@ use tokio::sync::watch;
 pub(super) struct Link {
     pub(super) control: watch::Sender<Control>,
     pub(super) counter: Arc<HitCounter>,
-    /// The value of [`Control::ends`] when it was accepted.
+    /// The value of [`Control::ends`] at the accept.
     pub(super) ends: u64,
-    /// The value of [`Control::strands`] when it was accepted.
+    /// The value of [`Control::strands`] at the accept.
     pub(super) strands: u64,
     pub(super) is_marked: Arc<AtomicBool>,
-    /// Its number, counted from 1.
+    /// The number of the connection, from 1.
     pub(super) number: u64,
 }
 
 impl Link {
-    /// Waits until it is cut, reset or stranded.
+    /// Waits until the connection is cut, reset or stranded.
     pub(super) async fn ended(&self) -> End {
         let mut control = self.control.subscribe();
         let is_stranded = |control: &Control| {
@@ -38,7 +38,7 @@ impl Link {
         let mut control = self.control.subscribe();
         let mut counted = None;
         loop {
-            // By injection, since it may be healed and there again before this is polled.
+            // Compares injections, since the fault may be healed and injected again between two polls.
             let is_new = |control: &Control| {
                 control.fault == Fault::Blackhole && counted != Some(control.injections)
             };

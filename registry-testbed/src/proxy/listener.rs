@@ -1,4 +1,4 @@
-//! The listener of a proxy, which can be closed and opened again on the same port.
+//! The listener of a proxy, which can be closed and reopened on the same port.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,21 +11,20 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// The backlog of the listener, as in tokio's `TcpListener::bind`.
 const BACKLOG: u32 = 1024;
 
-/// How often to try to bind our own port again.
+/// The number of attempts to bind the port again.
 const TRIES: usize = 100_000;
 
-/// The listener, under a lock so that it is closed when whoever closes it returns.
+/// The listener, behind a lock so that it is closed once `close` returns.
 #[derive(Debug)]
 pub(super) struct Listener(Mutex<State>);
 
-/// What holds the port.
+/// The socket that holds the port.
 #[derive(Debug)]
 pub(super) enum State {
     Open(TcpListener),
-    /// Bound, so that no other process is given the port and no client is given it as its own, and
-    /// not listening, so that the kernel refuses whoever connects.
+    /// Bound but not listening: the kernel refuses connections, and assigns the port to no other socket.
     Closed(TcpSocket),
-    /// Neither, in between and after a panic.
+    /// Neither, during a change and after a panic.
     Lost,
 }
 
@@ -57,7 +56,7 @@ impl State {
     pub(super) fn close(&mut self) -> bool {
         let Self::Open(listener) = &*self else { return false };
         let address = listener.local_addr().unwrap();
-        // Closed before its port can be bound again.
+        // Drops the listener, so that its port can be bound again.
         *self = Self::Lost;
         *self = Self::Closed(bind(address));
         true
@@ -68,13 +67,14 @@ impl State {
         match std::mem::replace(self, Self::Lost) {
             Self::Closed(socket) => {
                 let listener = socket.listen(BACKLOG);
-                *self = Self::Open(listener.expect("the proxy's port: does someone else listen?"));
+                *self =
+                    Self::Open(listener.expect("another process may listen on the proxy's port"));
             }
             other => *self = other,
         }
     }
 
-    /// The connections that are not yet accepted. Read from the kernel, since tokio learns of them later.
+    /// Accepts and returns the pending connections. Asks the kernel, since tokio is notified of them later.
     pub(super) fn unaccepted(&self) -> Vec<StdStream> {
         let Self::Open(listener) = self else { return Vec::new() };
         let listener = StdListener::from(listener.as_fd().try_clone_to_owned().unwrap());
@@ -82,15 +82,15 @@ impl State {
     }
 }
 
-/// Binds a port that was ours just now.
+/// Binds the port that was just closed.
 fn bind(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
-    // Since connections that came in by it still stand.
+    // Accepted connections still use the port.
     socket.set_reuseaddr(true).unwrap();
     for _ in 0..TRIES {
         match socket.bind(address) {
             Ok(()) => return socket,
-            // A process that another thread starts has a copy of the listener until it execs.
+            // A child process that another thread forks holds a copy of the listener until it execs.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::yield_now(),
             Err(error) => {
                 panic!("cannot bind the proxy's port again: address=`{address}`: {error}")

@@ -1,4 +1,4 @@
-//! One connection, from its client to its server.
+//! A connection through the proxy.
 
 use super::control::End;
 use super::direction::{Direction, pass};
@@ -10,11 +10,10 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// How much may be thrown away when a connection is closed: more than a kernel holds by default.
+/// The maximum number of reads that discard data before a close: more than the kernel buffers by default.
 const UNREAD: usize = 1024;
 
-/// Passes one connection on until either side ends it, or a fault does. A side that says that it
-/// has no more to send ends it whole.
+/// Relays a connection until either side or a fault ends it. A half-close by one side ends the whole connection.
 pub(super) async fn relay(mut client: TcpStream, server: SocketAddr, link: Link) {
     let mut connected = None;
     let end = tokio::select! {
@@ -25,7 +24,7 @@ pub(super) async fn relay(mut client: TcpStream, server: SocketAddr, link: Link)
     };
     link.counter.count(end);
     if end == End::Stranded {
-        return pending().await; // with both sockets open
+        return pending().await; // keeps both sockets open
     }
     close(client, end);
     if let Some(server) = connected {
@@ -33,14 +32,14 @@ pub(super) async fn relay(mut client: TcpStream, server: SocketAddr, link: Link)
     }
 }
 
-/// Closes one side: with RST if it is reset, and with FIN otherwise.
+/// Closes one side, with RST for a reset and FIN otherwise.
 pub(super) fn close(socket: impl AsFd, end: End) {
     if end == End::Reset {
-        // If it fails the other side is gone already.
+        // Fails only if the peer has already closed the connection.
         let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
         return;
     }
-    // The kernel sends RST if there is something unread.
+    // Discard unread data, since the kernel would send RST otherwise.
     let mut buffer = [0; 16 * 1024];
     for _ in 0..UNREAD {
         let Ok((_, 1..)) = recv(&socket, &mut buffer, RecvFlags::DONTWAIT) else { return };
@@ -57,11 +56,11 @@ async fn pass_both(
     wait_until_unfrozen(&mut link.control.subscribe()).await;
     let Ok(server) = TcpStream::connect(server).await else { return End::Over };
     let server = connected.insert(server);
-    // Both ends answer small messages at once, and so must what is between them.
+    // Small messages must not be delayed, as by the client and the server themselves.
     if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
         return End::Over;
     }
-    // Not into owned halves, which say FIN when they are dropped, before a reset can.
+    // Borrowed halves: owned ones would send FIN on drop, before a reset.
     let ((requests, to_client), (replies, to_server)) = (client.split(), server.split());
     tokio::select! {
         end = pass(requests, to_server, link, Direction::Requests) => end,

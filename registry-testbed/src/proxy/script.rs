@@ -1,16 +1,16 @@
-//! Faults on a schedule.
+//! A schedule of faults.
 
 use super::fault::Fault;
 use std::fmt;
 use std::time::Duration;
 
-/// What happens to a proxy when. Printed, it is one line for each step.
+/// A schedule of steps for a proxy. Its display has one line for each step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     steps: Vec<(Duration, Step)>,
 }
 
-/// What may happen.
+/// A step of a [`Script`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
@@ -27,12 +27,12 @@ pub enum Step {
 }
 
 impl Script {
-    /// One in which nothing happens.
+    /// Creates a script without steps.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds what happens at a time, counted from the start. At the same time, in the order added.
+    /// Adds a step at a time, counted from the start. Steps at the same time keep the order in which they are added.
     #[must_use]
     pub fn at(mut self, at: Duration, step: Step) -> Self {
         let place = self.steps.partition_point(|(other, _)| *other <= at);
@@ -40,10 +40,11 @@ impl Script {
         self
     }
 
-    /// Bad days: faults of 20 to 400 ms each, with health between most of them, healed at `length`.
+    /// Creates a random script: faults of 20 to 400 ms, most of them with a healthy time after them, healed at
+    /// `length`.
     ///
-    /// A seed and a length have one script for ever, whatever changes elsewhere. A longer one
-    /// begins like a shorter one of the same seed, but for its end.
+    /// The script depends only on the seed and the length, also in later releases. A longer script starts like a
+    /// shorter one of the same seed, except for its end.
     pub fn random(seed: u64, length: Duration) -> Self {
         let mut random = SplitMix(seed);
         let mut script = Self::new();
@@ -59,7 +60,7 @@ impl Script {
                 script = script.at(at, second);
             }
             at = end;
-            // Replies go on to be lost whatever is injected, so that nothing else would happen.
+            // Always heal lost replies: they would hide the effects of later faults.
             let heals = match first {
                 Step::LoseReplies => true,
                 Step::Inject(_) => random.between(0, 3) > 0,
@@ -72,7 +73,7 @@ impl Script {
         }
     }
 
-    /// The steps in order, each with its time from the start.
+    /// Returns the steps in order, each with its time from the start.
     pub fn steps(&self) -> &[(Duration, Step)] {
         &self.steps
     }
@@ -87,8 +88,7 @@ impl fmt::Display for Script {
     }
 }
 
-/// A generator that is ours, since those of others change: `SplitMix64`, as in Java's
-/// `SplittableRandom`.
+/// `SplitMix64`, as in Java's `SplittableRandom`. It is implemented here, since the generator of a library may change.
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -99,7 +99,7 @@ impl SplitMix {
         mixed ^ (mixed >> 31)
     }
 
-    /// Any of `least..=most`. That some are likelier by a hair does not matter here.
+    /// Returns a number in `least..=most`. The slight bias of the modulus does not matter.
     fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
     }
@@ -112,7 +112,7 @@ impl SplitMix {
         Duration::from_millis(self.between(least, most))
     }
 
-    /// What happens at once: one thing, or that and what goes with it.
+    /// Returns a random step, and a second one at the same time if it needs one.
     fn steps(&mut self) -> (Step, Option<Step>) {
         let fault = match self.between(0, 19) {
             0..4 => Fault::Delay { each: self.millis(1, 50), jitter: self.millis(0, 50) },
@@ -123,7 +123,7 @@ impl SplitMix {
             6..9 => Fault::Blackhole,
             9..12 => Fault::Slice { bytes: self.small(1, 100) },
             12..14 => Fault::CutAfter { bytes: self.small(0, 2000) },
-            // A server that was stopped, that was killed, or that takes no more clients.
+            // A server that shuts down (14), is killed (15), or accepts no more clients (16).
             14 => return (Step::Inject(Fault::Refuse), Some(Step::Cut)),
             15 => return (Step::Inject(Fault::Refuse), Some(Step::Reset)),
             16 => Fault::AcceptThenReset,
@@ -166,7 +166,7 @@ mod tests {
 ";
 
     #[test]
-    fn the_same_seed_is_the_same_script_for_ever() {
+    fn script_of_a_seed_never_changes() {
         let script = Script::random(7, Duration::from_secs(1));
         assert_eq!(script, Script::random(7, Duration::from_secs(1)));
         assert_ne!(script, Script::random(8, Duration::from_secs(1)));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_random_script_is_in_order_and_ends_healed() {
+    fn random_script_is_in_order_and_ends_with_a_heal() {
         for (seed, millis) in (0..200).flat_map(|seed| [(seed, 0), (seed, 10), (seed, 5000)]) {
             let length = Duration::from_millis(millis);
             let script = Script::random(seed, length);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn random_scripts_have_everything_in_them() {
+    fn random_scripts_cover_all_steps_and_random_faults() {
         let scripts = (0..100).map(|seed| Script::random(seed, Duration::from_secs(5)));
         let steps: Vec<_> = scripts.flat_map(|script| script.steps().to_vec()).collect();
         let faults: HashSet<_> = steps
@@ -194,7 +194,7 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(faults.len(), 7, "all but Pass");
+        assert_eq!(faults.len(), 7, "kinds of random faults");
         let kinds: HashSet<_> = steps.iter().map(|(_, step)| discriminant(step)).collect();
         assert_eq!(kinds.len(), 5);
     }

@@ -1,6 +1,6 @@
-//! The servers' own languages over a bare stream, so that no client stands between test and server.
+//! The servers' own protocols over a bare stream, so that the tests need no client library.
 
-#![allow(dead_code, reason = "each test binary speaks to some of the servers only")]
+#![allow(dead_code, reason = "each test binary uses only some of the servers")]
 
 use registry_testkit::lag::timeout;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Sends a request and reads until the server hangs up.
+/// Sends a request, and reads until the server closes the connection.
 pub(crate) async fn exchange(address: &str, request: &str) -> io::Result<String> {
     const WITHIN: Duration = Duration::from_secs(10);
     let exchange = async {
@@ -22,12 +22,12 @@ pub(crate) async fn exchange(address: &str, request: &str) -> io::Result<String>
     timeout(WITHIN, exchange).await?
 }
 
-/// One inline command to Redis.
+/// Sends one inline command to Redis.
 pub(crate) async fn redis(address: &str, command: &str) -> io::Result<String> {
     exchange(address, &format!("{command}\r\nQUIT\r\n")).await
 }
 
-/// One call of etcd's JSON gateway.
+/// Makes one call of etcd's JSON gateway.
 pub(crate) async fn etcd(endpoint: &str, path: &str, body: &str) -> io::Result<String> {
     let address = endpoint.strip_prefix("http://").unwrap();
     let length = body.len();
@@ -41,5 +41,5 @@ pub(crate) const PUT_K: &str = r#"{"key": "aw==", "value": "dg=="}"#;
 /// The request for the key of [`PUT_K`].
 pub(crate) const GET_K: &str = r#"{"key": "aw=="}"#;
 
-/// The value of [`PUT_K`] in an answer.
+/// The value of [`PUT_K`] in a response.
 pub(crate) const V: &str = r#""value":"dg==""#;

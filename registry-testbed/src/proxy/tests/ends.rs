@@ -1,9 +1,9 @@
-//! What ends connections, refuses them or loses what they say.
+//! Faults that end or refuse connections, or lose replies.
 
 use super::*;
 
 #[tokio::test]
-async fn a_proxy_passes_loses_and_cuts() {
+async fn proxy_forwards_loses_replies_and_cuts_at_the_heal() {
     let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(echo.local_addr().unwrap()).await.unwrap();
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
@@ -19,24 +19,20 @@ async fn a_proxy_passes_loses_and_cuts() {
     proxy.lose_replies_from("c");
     server.write_all(b"c").await.unwrap();
     within(client.read_exact(&mut byte)).await.unwrap();
-    assert!(!proxy.loses_replies(), "it was not in a request");
+    assert!(!proxy.loses_replies(), "triggered by a reply");
     client.write_all(b"c").await.unwrap();
     within(server.read_exact(&mut byte)).await.unwrap();
-    assert_eq!(&byte, b"c", "requests arrive");
+    assert_eq!(&byte, b"c", "the request must arrive");
     assert!(proxy.loses_replies());
     server.write_all(b"d").await.unwrap();
     proxy.heal();
-    assert_eq!(
-        within(client.read(&mut byte)).await.unwrap_or(0),
-        0,
-        "the reply is lost, and it is cut"
-    );
+    assert_eq!(within(client.read(&mut byte)).await.unwrap_or(0), 0, "the lost reply arrived");
     assert_eq!(proxy.hits().cut, 1);
     assert!(within(TcpStream::connect(proxy.address())).await.is_ok());
 }
 
 #[tokio::test]
-async fn lost_replies_are_counted_and_stay_lost_beside_a_fault() {
+async fn replies_stay_lost_during_another_fault() {
     let echo = Echo::start().await;
     let mut client = echo.connect_through().await;
     echo.proxy.lose_replies();
@@ -50,7 +46,7 @@ async fn lost_replies_are_counted_and_stay_lost_beside_a_fault() {
 }
 
 #[tokio::test]
-async fn what_is_stranded_stays_silent_and_new_connections_pass() {
+async fn stranded_connection_stays_silent_and_new_ones_pass() {
     let echo = Echo::start().await;
     let mut standing = echo.connect_through().await;
     echo.proxy.strand();
@@ -58,7 +54,7 @@ async fn what_is_stranded_stays_silent_and_new_connections_pass() {
     standing.write_all(b"is anybody there?").await.unwrap();
     echo.proxy.heal();
     let mut byte = [0];
-    assert!(timeout(SILENCE, standing.read(&mut byte)).await.is_err(), "not even an end");
+    assert!(timeout(SILENCE, standing.read(&mut byte)).await.is_err(), "data or an end arrived");
     talk(&mut echo.connect().await, b"here").await;
 }
 
@@ -73,12 +69,12 @@ async fn only_marked_connections_are_stranded() {
     marked.write_all(b"is anybody there?").await.unwrap();
     talk(&mut other, b"here").await;
     talk(&mut echo.connect().await, b"a new feed").await;
-    assert!(timeout(SILENCE, marked.read(&mut [0])).await.is_err(), "not even an end");
+    assert!(timeout(SILENCE, marked.read(&mut [0])).await.is_err(), "data or an end arrived");
     assert_eq!(echo.proxy.hits().stranded, 1);
 }
 
 #[tokio::test]
-async fn a_reply_is_cut_after_so_many_bytes() {
+async fn cut_after_closes_within_a_reply() {
     let echo = Echo::start().await;
     let mut standing = echo.connect_through().await;
     echo.proxy.inject(Fault::CutAfter { bytes: 12 });
@@ -100,7 +96,7 @@ async fn a_reply_is_cut_after_so_many_bytes() {
 }
 
 #[tokio::test]
-async fn a_request_is_cut_after_so_many_bytes() {
+async fn cut_requests_after_closes_within_a_request() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(listener.local_addr().unwrap()).await.unwrap();
     for (bytes, expected) in [(12, "abcdefghijkl"), (0, "")] {
@@ -120,7 +116,7 @@ async fn a_request_is_cut_after_so_many_bytes() {
 }
 
 #[tokio::test]
-async fn a_cut_is_an_end_even_with_requests_unread() {
+async fn cut_sends_fin_even_with_unread_requests() {
     let echo = Echo::start().await;
     let mut standing = echo.connect_through().await;
     echo.proxy.inject(Fault::Blackhole);
@@ -137,7 +133,7 @@ async fn a_cut_is_an_end_even_with_requests_unread() {
 }
 
 #[tokio::test]
-async fn a_reset_is_one_on_both_sides() {
+async fn reset_resets_both_sides() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(server.local_addr().unwrap()).await.unwrap();
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
@@ -157,7 +153,7 @@ async fn a_reset_is_one_on_both_sides() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_proxy_has_not_seen_is_cut_and_reset_too() {
+async fn unaccepted_connection_is_cut_and_reset() {
     let echo = Echo::start().await;
     let mut unseen = echo.connect().await;
     echo.proxy.reset();
@@ -171,7 +167,7 @@ async fn a_connection_that_the_proxy_has_not_seen_is_cut_and_reset_too() {
 }
 
 #[tokio::test]
-async fn a_closed_listener_refuses_and_keeps_its_port() {
+async fn closed_listener_refuses_and_keeps_its_port() {
     let echo = Echo::start().await;
     let address = echo.proxy.address();
     let mut standing = echo.connect_through().await;
@@ -195,7 +191,7 @@ async fn a_closed_listener_refuses_and_keeps_its_port() {
 }
 
 #[tokio::test]
-async fn new_connections_are_reset_when_accepted() {
+async fn accept_then_reset_resets_only_new_connections() {
     let echo = Echo::start().await;
     let mut standing = echo.connect_through().await;
     echo.proxy.inject(Fault::AcceptThenReset);
@@ -211,7 +207,7 @@ async fn new_connections_are_reset_when_accepted() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_dropped_ends_its_connections() {
+async fn dropping_the_proxy_closes_its_connections() {
     let Echo { proxy, _server } = Echo::start().await;
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
     talk(&mut client, b"hello").await;

@@ -1,19 +1,19 @@
-//! What holds up connections and leaves them whole.
+//! Faults that slow connections down without ending them.
 
 use super::*;
 
 #[tokio::test]
-async fn a_healthy_proxy_passes_everything_and_hits_nothing() {
+async fn healthy_proxy_forwards_everything_and_counts_no_hits() {
     let echo = Echo::start().await;
     let mut client = echo.connect().await;
     talk(&mut client, &pattern(3_000_000)).await;
     echo.proxy.heal();
-    talk(&mut client, b"a heal of nothing cuts nothing").await;
+    talk(&mut client, b"a heal without a fault cuts nothing").await;
     assert_eq!(echo.proxy.hits(), Hits::default());
 }
 
 #[tokio::test]
-async fn what_is_delayed_arrives_later_each_way_and_in_order() {
+async fn delay_applies_each_way_and_keeps_the_order() {
     let echo = Echo::start().await;
     let mut client = echo.connect_through().await;
     let (each, jitter) = (Duration::from_millis(40), Duration::from_millis(40));
@@ -25,7 +25,7 @@ async fn what_is_delayed_arrives_later_each_way_and_in_order() {
         talk(&mut client, &pattern(499_995)).await;
     }
     let hits = echo.proxy.hits();
-    assert_eq!(hits.delayed_bytes, 2_000_000, "each way, each connection");
+    assert_eq!(hits.delayed_bytes, 2_000_000, "500,000 bytes each way on two connections");
     assert!(hits.delayed_chunks >= 4, "{hits:?}");
 
     client = echo.connect().await;
@@ -40,7 +40,7 @@ async fn what_is_delayed_arrives_later_each_way_and_in_order() {
 }
 
 #[tokio::test]
-async fn replies_alone_are_delayed_from_the_request_on_that_has_a_text() {
+async fn replies_are_delayed_from_the_first_request_with_a_text() {
     let echo = Echo::start().await;
     let mut client = echo.connect_through().await;
     let each = Duration::from_millis(40);
@@ -51,15 +51,15 @@ async fn replies_alone_are_delayed_from_the_request_on_that_has_a_text() {
     talk(&mut client, b"a slow one").await;
     assert!(start.elapsed() >= each, "{:?}", start.elapsed());
     talk(&mut client, b"and the next").await;
-    assert_eq!(echo.proxy.hits().delayed_bytes, 22, "replies only");
+    assert_eq!(echo.proxy.hits().delayed_bytes, 22, "only replies are delayed");
     echo.proxy.heal();
     talk(&mut client, b"slow no more").await;
     assert_eq!(echo.proxy.hits().delayed_bytes, 22);
-    assert_eq!(echo.proxy.hits().cut, 0, "no reply was lost, so nothing is cut");
+    assert_eq!(echo.proxy.hits().cut, 0, "cut without a lost reply");
 }
 
 #[tokio::test]
-async fn what_is_throttled_arrives_slowly_and_whole() {
+async fn throttle_slows_down_without_a_loss() {
     let echo = Echo::start().await;
     let mut client = echo.connect_through().await;
     echo.proxy.inject(Fault::Throttle { bytes_per_second: 100_000 });
@@ -78,7 +78,7 @@ async fn what_is_throttled_arrives_slowly_and_whole() {
 }
 
 #[tokio::test]
-async fn in_a_blackhole_nothing_flows_and_all_flows_on_after_it() {
+async fn blackhole_holds_up_everything_and_loses_nothing() {
     let echo = Echo::start().await;
     let mut standing = echo.connect_through().await;
     let mut closing = echo.connect_through().await;
@@ -87,10 +87,10 @@ async fn in_a_blackhole_nothing_flows_and_all_flows_on_after_it() {
     let mut byte = [0];
     for client in [&mut standing, &mut new] {
         client.write_all(b"late").await.unwrap();
-        assert!(timeout(SILENCE, client.read(&mut byte)).await.is_err(), "something came");
+        assert!(timeout(SILENCE, client.read(&mut byte)).await.is_err(), "data arrived");
     }
     closing.shutdown().await.unwrap();
-    assert!(timeout(SILENCE, closing.read(&mut byte)).await.is_err(), "the end came");
+    assert!(timeout(SILENCE, closing.read(&mut byte)).await.is_err(), "the end arrived");
     echo.until(|hits| hits.frozen_connections == 3 && hits.held_directions == 1).await;
 
     echo.proxy.heal();
@@ -104,7 +104,7 @@ async fn in_a_blackhole_nothing_flows_and_all_flows_on_after_it() {
 }
 
 #[tokio::test]
-async fn a_blackhole_in_the_middle_of_much_loses_nothing() {
+async fn repeated_blackholes_under_load_lose_nothing() {
     let echo = Echo::start().await;
     let mut client = echo.connect_through().await;
     let storm = async {
@@ -121,7 +121,7 @@ async fn a_blackhole_in_the_middle_of_much_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_blackhole_holds_up_what_is_on_its_way() {
+async fn blackhole_holds_up_chunks_in_flight() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(server.local_addr().unwrap()).await.unwrap();
     let hour = Duration::from_secs(3600);
@@ -140,28 +140,28 @@ async fn a_blackhole_holds_up_what_is_on_its_way() {
         })
         .await;
         proxy.inject(Fault::Blackhole);
-        assert!(timeout(SILENCE, client.read_exact(&mut came)).await.is_err(), "all of it came");
+        assert!(timeout(SILENCE, client.read_exact(&mut came)).await.is_err(), "all of it arrived");
         proxy.heal();
         assert!(within(client.read_u8()).await.is_ok());
     }
 }
 
 #[tokio::test]
-async fn the_end_of_a_stream_is_delayed_and_held_up_too() {
+async fn end_of_a_stream_is_delayed_and_held_up() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(server.local_addr().unwrap()).await.unwrap();
     proxy.inject(Fault::Delay { each: Duration::from_secs(3600), jitter: Duration::ZERO });
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
     drop(within(server.accept()).await.unwrap());
-    assert!(timeout(SILENCE, client.read_u8()).await.is_err(), "it is not delayed");
+    assert!(timeout(SILENCE, client.read_u8()).await.is_err(), "the end is not delayed");
     proxy.inject(Fault::Blackhole);
-    assert!(timeout(SILENCE, client.read_u8()).await.is_err(), "it is not held up");
+    assert!(timeout(SILENCE, client.read_u8()).await.is_err(), "the end is not held up");
     proxy.heal();
     assert_eq!(rest(&mut client).await.0, b"");
 }
 
 #[tokio::test]
-async fn what_is_sliced_arrives_in_parts_and_whole() {
+async fn slice_delivers_all_bytes_in_pieces() {
     let echo = Echo::start().await;
     let mut client = echo.connect_through().await;
     echo.proxy.inject(Fault::Slice { bytes: 3 });
@@ -170,7 +170,7 @@ async fn what_is_sliced_arrives_in_parts_and_whole() {
     client.write_all(&sent).await.unwrap();
     while came.len() < sent.len() {
         let n = within(client.read(&mut buffer)).await.unwrap();
-        // Two pieces at once where the machine stood still for a while.
+        // On a busy machine a read may return several pieces.
         assert!((1..sent.len()).contains(&n), "not sliced: {n}");
         came.extend_from_slice(&buffer[..n]);
     }
