@@ -1,14 +1,14 @@
-//! Replays corpora in a plain test: part of the module that has the `LAWS`, each with the name of its fuzz target.
+//! Replays corpora in a plain test. It is included in each module with `LAWS`.
 
 use super::LAWS;
 use std::fs;
 use std::path::Path;
 
-/// The name of a fuzz target, and what it checks of an input.
+/// The name of a fuzz target, and the law that it checks for an input.
 pub(super) type Law = (&'static str, fn(&[u8]));
 
 #[test]
-fn corpora_keep_the_laws() {
+fn laws_hold_for_the_corpora() {
     let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let corpora =
         folders.find_map(|folder| folder.join("fuzz/corpus").canonicalize().ok()).unwrap();
@@ -19,7 +19,7 @@ fn corpora_keep_the_laws() {
         files.sort();
         assert!(!files.is_empty(), "{} is empty", folder.display());
         for file in files {
-            // The output of a failed test names the file.
+            // Shown if the test fails.
             println!("{}", file.display());
             law(&fs::read(&file).unwrap());
         }

@@ -1,6 +1,6 @@
-//! The public items of the library crates, as they are committed in `docs/api`.
+//! The check of the public items of the library crates against `docs/api`.
 //!
-//! rustdoc lists them, which only the nightly compiler does in a form that a program reads.
+//! The list comes from rustdoc's JSON output, which needs the nightly compiler.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::tools;
 
 const TOOLCHAIN: &str = "nightly";
 
-/// The facade, at whose root a user looks first.
+/// The facade.
 const FACADE: &str = "service-registry";
 
-/// How many names its root has, modules apart.
+/// The number of names at the root of the facade, without modules.
 const ROOT_NAMES: usize = 20;
 
-/// The library crates, and the features that they are listed with. The facade's gRPC is tonic's, and listed as
-/// `registry-tonic`.
+/// The library crates, and the features that they are listed with. The facade is listed without `grpc`, whose items are
+/// those of `registry-tonic`.
 const CRATES: [(&str, &str); 9] = [
     (FACADE, "mem,etcd,redis,tls,http,serve,axum,go-zero"),
     ("registry-core", ""),
@@ -34,19 +34,19 @@ const CRATES: [(&str, &str); 9] = [
     ("registry-testkit", ""),
 ];
 
-/// The clients, whose types are in no signature but those of `registry-tonic`.
+/// The clients. Only `registry-tonic` may have their types in signatures.
 const CLIENTS: [&str; 3] = ["tonic", "etcd_client", "redis"];
 
-/// Returns whether the machine has the compiler that lists items.
+/// Returns whether the machine has the nightly compiler.
 pub(crate) fn can_run() -> bool {
     succeeds(Command::new("rustup").args(["run", TOOLCHAIN, "rustc", "--version"]))
 }
 
-/// Lists the items of each crate, and fails if they are not those that are committed; or commits them to `docs/api`.
+/// Lists the items of each crate. Fails if they differ from `docs/api`, or with `accept` writes them there.
 pub(crate) fn run(accept: bool) -> Result<()> {
     ensure!(
         can_run(),
-        "there is no nightly compiler: rustup toolchain install {TOOLCHAIN} --profile minimal"
+        "the nightly compiler is missing: rustup toolchain install {TOOLCHAIN} --profile minimal"
     );
     tools::public_api()?;
     let folder = workspace().join("docs/api");
@@ -69,7 +69,7 @@ pub(crate) fn run(accept: bool) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "public items are not those in docs/api any more:\n{}\nIf it is meant: cargo xtask api --accept",
+        "public items differ from docs/api:\n{}\nIf the change is intended: cargo xtask api --accept",
         changed.join("\n")
     )
 }
@@ -100,7 +100,7 @@ fn check_clients(name: &str, items: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails if the root of the facade has more or fewer names than it should.
+/// Fails if the root of the facade does not have [`ROOT_NAMES`] names.
 fn check_root(items: &str) -> Result<()> {
     let names = root_names(items);
     ensure!(
@@ -143,11 +143,11 @@ fn root_names(items: &str) -> Vec<&str> {
 
 fn write(file: &Path, items: &str) -> Result<()> {
     let folder = file.parent().map(PathBuf::from).unwrap_or_default();
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     fs::write(file, items).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Returns the lines that are only committed, and those that are only there now.
+/// Returns the lines that are only in the committed file, and those that are only in the new list.
 fn difference(file: &Path, items: &str) -> String {
     let committed = fs::read_to_string(file).unwrap_or_default();
     let only = |here: &str, there: &str, mark: &str| {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_of_a_client_is_told_from_a_module_of_the_same_name() {
+    fn type_of_a_client_is_distinguished_from_a_module_of_the_same_name() {
         assert!(
             check_clients("registry-redis", "pub fn registry_redis::a(redis::Client)").is_err()
         );

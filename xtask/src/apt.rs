@@ -1,4 +1,4 @@
-//! Packages on Debian-likes, and the mirror this machine gets them from.
+//! Packages of Debian and its derivatives, and the mirror that this machine uses.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{as_root, execute, step};
 
-/// Installs packages without starting `units`, the services they bring: a test runs servers of its
-/// own, and nobody asked for one on its usual port.
+/// Installs packages without starting `units`, the services in them. Tests start their own servers, and the user
+/// may not want one on its default port.
 pub(crate) fn install(packages: &[&str], units: &[&str]) -> Result<()> {
     if execute(as_root("apt-get")?.args(["update", "-q"])).is_err() {
-        step("some package lists could not be updated; trying with the ones there are");
+        step("some package lists could not be updated: using the existing ones");
     }
-    // Packages start services by way of systemd, which leaves a masked one alone, or of the
-    // init scripts, which start nothing in runlevel 1.
+    // Packages start services through systemd, which skips masked ones, or through init scripts, which start
+    // nothing in runlevel 1.
     let systemd = !units.is_empty() && Path::new("/run/systemd/system").is_dir();
     if systemd {
         execute(as_root("systemctl")?.args(["mask", "--runtime"]).args(units))?;
@@ -33,20 +33,20 @@ pub(crate) fn install(packages: &[&str], units: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks packages of another Debian release into a folder, with nothing they depend on. This
-/// machine's own lists, packages and settings stay as they are, and nobody needs to be root.
+/// Unpacks packages of another Debian release into a folder, without their dependencies. It does not change this
+/// machine's package lists, packages and settings, and needs no root.
 pub(crate) fn unpack(packages: &[&str], release: &str, into: &Path) -> Result<()> {
-    /// Comes with every Debian, and knows the next release.
+    /// Part of every Debian. It has the keys of the next release, too.
     const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let mirror = debian_mirror()?;
-    let scratch = tempfile::tempdir().context("cannot make a folder for packages")?;
+    let scratch = tempfile::tempdir().context("cannot create a folder for packages")?;
     let scratch = scratch.path();
     let sources = scratch.join("sources.list");
     fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {release} main\n"))
         .context("cannot write a list of sources")?;
-    fs::write(scratch.join("status"), "").context("cannot write a list of no packages")?;
+    fs::write(scratch.join("status"), "").context("cannot write an empty package status")?;
     for folder in ["lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(scratch.join(folder)).context("cannot make a folder for packages")?;
+        fs::create_dir_all(scratch.join(folder)).context("cannot create a folder for packages")?;
     }
     let option = |name: &str, value: &str| format!("-o{name}={value}");
     let path = |name: &str| scratch.join(name).display().to_string();
@@ -56,10 +56,10 @@ pub(crate) fn unpack(packages: &[&str], release: &str, into: &Path) -> Result<()
             option("Dir::Etc::SourceList", &path("sources.list")),
             option("Dir::Etc::SourceParts", "-"),
             option("Dir::State::Lists", &path("lists")),
-            // Or it would look for the very version that is installed here, which may be of elsewhere.
+            // Otherwise apt would look for the installed version, which may be from another source.
             option("Dir::State::Status", &path("status")),
             option("Dir::Cache", &path("cache")),
-            // The user that apt downloads as may not enter the folder.
+            // apt's download user has no access to the folder.
             option("APT::Sandbox::User", "root"),
             option("Acquire::Languages", "none"),
         ]);
@@ -67,7 +67,7 @@ pub(crate) fn unpack(packages: &[&str], release: &str, into: &Path) -> Result<()
     };
     execute(apt_get().arg("update"))?;
     execute(apt_get().arg("download").args(packages))?;
-    fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
+    fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
     let mut unpacked = 0;
     for entry in fs::read_dir(scratch).context("cannot read a folder of packages")? {
         let file = entry.context("cannot read a folder of packages")?.path();
@@ -76,11 +76,14 @@ pub(crate) fn unpack(packages: &[&str], release: &str, into: &Path) -> Result<()
             unpacked += 1;
         }
     }
-    ensure!(unpacked == packages.len(), "apt-get brought {unpacked} packages of {packages:?}");
+    ensure!(
+        unpacked == packages.len(),
+        "apt-get downloaded {unpacked} of the packages {packages:?}"
+    );
     Ok(())
 }
 
-/// The mirror that this Debian gets its own release from.
+/// Returns the mirror that this Debian uses for its own release.
 pub(crate) fn debian_mirror() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let field = |name: &str| {
@@ -88,7 +91,10 @@ pub(crate) fn debian_mirror() -> Result<String> {
         line.unwrap_or_default().trim_matches('"')
     };
     if field("ID") != "debian" {
-        bail!("the packages of another Debian can be had on a Debian only: this is none");
+        bail!(
+            "packages of another Debian release can only be unpacked on Debian, this is `{}`",
+            field("ID")
+        );
     }
     let codename = field("VERSION_CODENAME");
     for file in source_files()? {
@@ -106,7 +112,7 @@ pub(crate) fn debian_mirror() -> Result<String> {
     bail!("apt's sources name no mirror of {codename}")
 }
 
-/// The mirror itself, where apt is given a file with a list of them as cloud images are.
+/// Returns the first mirror of a list. In cloud images, apt's sources name a file with mirrors.
 fn first_mirror(mirror: &str) -> Result<String> {
     let Some(file) = mirror.strip_prefix("mirror+file:") else { return Ok(mirror.to_owned()) };
     let list = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
@@ -114,7 +120,7 @@ fn first_mirror(mirror: &str) -> Result<String> {
     first.map(str::to_owned).with_context(|| format!("{file} names no mirror"))
 }
 
-/// The files that apt reads.
+/// Returns the files with apt's sources.
 fn source_files() -> Result<Vec<PathBuf>> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     files.retain(|file| file.is_file());
@@ -156,7 +162,7 @@ fn mirror_in_stanzas<'a>(text: &'a str, codename: &str) -> Option<&'a str> {
         .find_map(|stanza| words(stanza, "URIs").next())
 }
 
-/// The words of a field of a stanza, on its line and on the indented ones that continue it.
+/// Returns the words of a field of a stanza, including its indented continuation lines.
 fn words<'a>(stanza: &'a str, field: &str) -> impl Iterator<Item = &'a str> {
     let mut lines = stanza.lines().filter(|line| !line.starts_with('#'));
     let first = lines.by_ref().find_map(|line| {
@@ -172,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_mirror_in_lines() {
+    fn mirror_is_found_in_lines() {
         let text = "\
 # deb http://old.example/debian bookworm main
 deb-src http://src.example/debian bookworm main
@@ -185,7 +191,7 @@ deb [arch=amd64 signed-by=/usr/share/keyrings/k.gpg] http://mirror.example/debia
     }
 
     #[test]
-    fn finds_the_mirror_in_stanzas() {
+    fn mirror_is_found_in_stanzas() {
         let text = "\
 Types: deb
 URIs: http://off.example/debian

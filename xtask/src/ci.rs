@@ -1,4 +1,4 @@
-//! Everything that must hold before a change is merged, in lanes.
+//! CI: the checks and tests that a change must pass before it is merged, in lanes.
 
 mod check;
 mod directions;
@@ -20,17 +20,17 @@ pub(crate) use self::setup::all as setup;
 pub(crate) enum Lane {
     /// Checks without servers: format, lints, documentation, feature sets, licences, dependencies.
     Check,
-    /// Every test, on one etcd and one Redis.
+    /// Every test, on the installed etcd and Redis.
     Tests,
-    /// The other releases of etcd and Redis, in the short form.
+    /// The quick tests on other releases of etcd and Redis.
     Matrix,
-    /// Servers in containers.
+    /// The server fixtures in containers.
     Docker,
-    /// The short form of the fault program.
+    /// The quick schedules of the fault program.
     Faults,
-    /// A fleet in Go beside ours, in the short form.
+    /// The quick comparison with fleets in Go.
     Interop,
-    /// Every bench once, and the instructions of the hot paths.
+    /// Every bench once, and the instruction counts of the hot paths.
     Counts,
 }
 
@@ -45,7 +45,7 @@ impl Lane {
         Self::Counts,
     ];
 
-    /// Its name, and its budget in minutes on two cores without a warm `target`.
+    /// Returns the name, and the budget in minutes on two cores with an empty `target`.
     fn budget(self) -> (&'static str, u64) {
         match self {
             Self::Check => ("check", 8),
@@ -72,10 +72,10 @@ impl Lane {
                 steps.run("servers in Docker", test::in_docker);
             }
             Self::Faults => {
-                steps.run("faults, the short form", faults::quick);
+                steps.run("faults --quick", faults::quick);
             }
             Self::Interop => {
-                steps.run("interop, the short form", interop::quick);
+                steps.run("interop --quick", interop::quick);
                 steps.run("configuration and addresses of go-zero", || go_zero::run(false));
             }
             Self::Counts => {
@@ -86,9 +86,9 @@ impl Lane {
     }
 }
 
-/// Provides what the lanes need, runs them, and prints what each took. No lanes means all.
+/// Provides what the lanes need, runs them, and prints the time of each. Without lanes, runs all.
 pub(crate) fn run(lanes: &[Lane]) -> Result<()> {
-    /// Budget in minutes for installing everything on a new machine.
+    /// The budget in minutes for installing everything on a new machine.
     const SETUP: u64 = 15;
     let lanes = if lanes.is_empty() { &Lane::ALL } else { lanes };
     let mut report = Report::default();
@@ -104,7 +104,7 @@ pub(crate) fn run(lanes: &[Lane]) -> Result<()> {
     Ok(())
 }
 
-/// Runs the body of every bench once, in the build that the instruction counts use.
+/// Runs the body of every bench once, with the features of the instruction counts, so that they share a build.
 fn benches_once() -> Result<()> {
     let benches = ["--bench", "registry", "--", "--test"];
     let package = ["--package", "comparison", "--features", "instructions"];

@@ -1,8 +1,8 @@
-//! Circles between the modules of a crate.
+//! The check for dependency cycles between the modules of a crate.
 //!
 //! A file depends on another if its code, or a private import, names an item that the other
 //! defines. A re-export does not count; a use through it counts for the file that defines the item.
-//! Test code does not count. Method calls are not seen, since a parser does not know types.
+//! Test code does not count. Method calls are not detected, since a parser does not know types.
 
 mod graph;
 mod names;
@@ -12,15 +12,15 @@ mod tests;
 
 use anyhow::{Result, ensure};
 
-use self::graph::{Circle, circles};
+use self::graph::{Cycle, cycles};
 use self::names::uses;
 use crate::command::step;
 use crate::packages;
 
-/// Packages whose library is only for the programs beside it.
+/// Packages whose library only serves their own programs.
 const EXEMPT: [&str; 1] = ["comparison"];
 
-/// Fails and prints the circles if the files of a library form one.
+/// Prints the cycles between the files of each library. Fails if there is one.
 pub(crate) fn run() -> Result<()> {
     let mut found = 0;
     for package in packages::all()? {
@@ -30,20 +30,20 @@ pub(crate) fn run() -> Result<()> {
         }
         let modules = source::read(library)?;
         let uses = uses(&modules);
-        let circles = circles(&uses);
-        step(&format!("{}: modules: {}, circles: {}", package.name, modules.len(), circles.len()));
-        for circle in &circles {
-            print(circle);
+        let cycles = cycles(&uses);
+        step(&format!("{}: modules: {}, cycles: {}", package.name, modules.len(), cycles.len()));
+        for cycle in &cycles {
+            print(cycle);
         }
-        found += circles.len();
+        found += cycles.len();
     }
-    ensure!(found == 0, "modules form {found} circles: move a shared item to a file of its own");
+    ensure!(found == 0, "there are {found} cycles: move a shared item to its own file");
     Ok(())
 }
 
-fn print(circle: &Circle<'_>) {
-    println!("  circle:");
-    for edge in circle {
+fn print(cycle: &Cycle<'_>) {
+    println!("  cycle:");
+    for edge in cycle {
         println!("    {} uses {} of {}", edge.from, edge.names.join(", "), edge.to);
     }
 }

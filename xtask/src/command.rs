@@ -1,4 +1,4 @@
-//! Other programs: found, announced and run.
+//! Finding and running other programs.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use anyhow::{Context, Result, bail};
 
 use crate::folders::tools;
 
-/// Says what is being done.
+/// Prints a step.
 pub(crate) fn step(text: &str) {
     println!("step: {text}");
 }
 
-/// Says what is about to be run.
+/// Prints a command that is about to run.
 pub(crate) fn announce(command: &Command) {
     step(&line(command));
 }
 
-/// Announces a command, runs it to its end and fails unless it succeeds.
+/// Prints and runs a command. Fails unless it succeeds.
 pub(crate) fn execute(command: &mut Command) -> Result<()> {
     announce(command);
     let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
@@ -29,7 +29,7 @@ pub(crate) fn execute(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether a command can be run and succeeds. What it prints is not of interest.
+/// Returns whether a command can be run and succeeds. Discards its output.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdout(Stdio::null())
@@ -38,7 +38,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// What a command prints, without the white space around it. It fails unless it succeeds.
+/// Runs a command, and returns its trimmed output. Fails unless it succeeds.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run {}", line(command)))?;
     if !output.status.success() {
@@ -47,7 +47,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A command run by root: as it is, or with sudo.
+/// Returns a command that runs as root, with sudo if necessary.
 pub(crate) fn as_root(program: &str) -> Result<Command> {
     let id = Command::new("id").arg("-u").output().context("cannot run id")?;
     if id.stdout == b"0\n" {
@@ -61,33 +61,33 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// The cargo that runs this.
+/// Returns a command of the cargo that runs this task.
 pub(crate) fn cargo() -> Command {
     with_tools(Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
 }
 
-/// A cargo that finds the tools of CI before others of their name.
+/// Puts the tools of CI first on the `PATH` of a cargo command.
 pub(crate) fn with_tools(mut cargo: Command) -> Command {
     let usual = env::var_os("PATH").unwrap_or_default();
     let folders = iter::once(tools().join("bin")).chain(env::split_paths(&usual));
-    // No folder with a colon in its name: then there are the usual ones.
+    // Fails only for a folder with a colon in its name. Then keep the usual `PATH`.
     cargo.env("PATH", env::join_paths(folders).unwrap_or(usual));
     cargo
 }
 
-/// A tool of CI.
+/// Returns a command of a tool of CI.
 pub(crate) fn tool(program: &str) -> Command {
     Command::new(tools().join("bin").join(program))
 }
 
-/// The first file of that name on `PATH`.
+/// Returns the first file called `program` on `PATH`.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }
 
-/// A command as one would type it: the program without its folder.
+/// Returns a command as one would type it, without the folder of the program.
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = iter::once(program).chain(command.get_args());

@@ -1,4 +1,4 @@
-//! The Docker engine of CI. Commands for contributors never touch an engine.
+//! The Docker engine of CI. Tasks for contributors never start or stop an engine.
 
 use std::fs::{self, File};
 use std::process::{Child, Command};
@@ -11,22 +11,22 @@ use crate::apt;
 use crate::command::{announce, as_root, execute, find, step, succeeds};
 use crate::folders::target;
 
-/// How long the engine may take to answer, and to stop.
+/// The timeout of the engine's start and stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Interval between two checks.
+/// The interval between two checks.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// An engine that this process started. It is stopped on drop.
+/// An engine that this process started. Dropping it stops the engine.
 #[derive(Debug)]
 pub(crate) struct Engine(Option<Child>);
 
-/// Whether an engine answers.
+/// Returns whether an engine answers.
 pub(crate) fn answers() -> bool {
     succeeds(Command::new("docker").arg("version"))
 }
 
-/// Starts an engine if none answers; installs Debian's if there is none.
+/// Starts an engine if none answers. Installs Debian's if none is installed.
 pub(crate) fn provide() -> Result<Option<Engine>> {
     if answers() {
         step("a Docker engine answers");
@@ -35,7 +35,7 @@ pub(crate) fn provide() -> Result<Option<Engine>> {
     install()?;
     let log = target().join("dockerd.log");
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    // A CI machine may itself be a container: without overlayfs, and without systemd for cgroups.
+    // A CI machine may itself be a container, without overlayfs and without systemd for cgroups.
     let mut dockerd = as_root("dockerd")?;
     dockerd.args(["--storage-driver=fuse-overlayfs", "--exec-opt=native.cgroupdriver=cgroupfs"]);
     announce(&dockerd);
@@ -43,8 +43,8 @@ pub(crate) fn provide() -> Result<Option<Engine>> {
     let child = dockerd.stdout(clone).stderr(file).spawn().context("cannot run dockerd")?;
     let mut engine = Engine(Some(child));
     if let Err(error) = engine.wait_until_it_answers() {
-        let said = fs::read_to_string(&log).unwrap_or_default();
-        bail!("{error}; {} says:\n{said}", log.display());
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        bail!("{error}; the log in {}:\n{text}", log.display());
     }
     Ok(Some(engine))
 }
@@ -60,7 +60,10 @@ fn install() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    ensure!(find("apt-get").is_some(), "there is no apt-get here: start a Docker engine");
+    ensure!(
+        find("apt-get").is_some(),
+        "no Docker engine answers, and there is no apt-get to install one: start an engine"
+    );
     apt::install(&missing, &["docker.service", "docker.socket", "containerd.service"])
 }
 
@@ -71,7 +74,10 @@ impl Engine {
             if let Some(status) = self.ended()? {
                 bail!("dockerd ended, {status}");
             }
-            ensure!(start.elapsed() < PATIENCE, "no Docker engine answers after {PATIENCE:?}");
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "the Docker engine does not answer after {PATIENCE:?}"
+            );
             sleep(PAUSE);
         }
         Ok(())

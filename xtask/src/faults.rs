@@ -1,4 +1,4 @@
-//! The fault program, which is a package of its own.
+//! Runs the fault program, which is a separate package.
 
 use anyhow::Result;
 
@@ -11,7 +11,7 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     execute(cargo().args(["run", "--quiet", "--package", "faults", "--"]).args(options))
 }
 
-/// Runs its short form.
+/// Runs the program with `--quick`.
 pub(crate) fn quick() -> Result<()> {
     run(&["--quick".to_owned()])
 }

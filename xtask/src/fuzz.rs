@@ -11,14 +11,14 @@ use crate::command::{execute, step, succeeds, with_tools};
 use crate::folders::{target, workspace};
 use crate::tools;
 
-/// The name of the toolchain: cargo-fuzz needs unstable options of the compiler.
+/// The toolchain. cargo-fuzz needs unstable options of the compiler.
 const TOOLCHAIN: &str = "nightly";
 
-/// Runs one target, or all of them, with some `inputs` over all. The last line says how many were run.
+/// Runs one target, or all of them, with `inputs` in total. The last line of the output has the number of inputs run.
 pub(crate) fn run(only: Option<&str>, inputs: u64) -> Result<()> {
     ensure!(
         succeeds(Command::new("rustup").args(["run", TOOLCHAIN, "rustc", "--version"])),
-        "there is no nightly compiler: rustup toolchain install {TOOLCHAIN} --profile minimal"
+        "the nightly compiler is missing: rustup toolchain install {TOOLCHAIN} --profile minimal"
     );
     tools::fuzz()?;
     let targets = chosen(all()?, only)?;
@@ -43,26 +43,26 @@ pub(crate) fn run(only: Option<&str>, inputs: u64) -> Result<()> {
     println!("{total} inputs, {panics} panics");
     ensure!(
         panics == 0,
-        "laws are broken: `cargo xtask fuzz TARGET` begins with the input that showed it"
+        "laws are violated: `cargo xtask fuzz TARGET` starts with the failing input"
     );
     Ok(())
 }
 
-/// How the run of a target ended, after how many inputs.
+/// The outcome of a run, with the number of inputs.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Kept(u64),
-    /// An input broke the law. The log says which.
+    /// An input violated the law. The log has the input.
     Broken {
         inputs: u64,
         log: String,
     },
 }
 
-/// Runs a target from its corpus and from what earlier runs found, which is kept in `target`.
+/// Runs a target with its corpus and the inputs that earlier runs found, which are in `target`.
 fn run_target(name: &str, inputs: u64) -> Result<Outcome> {
     let found = target().join("fuzz-corpus").join(name);
-    fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
+    fs::create_dir_all(&found).with_context(|| format!("cannot create {}", found.display()))?;
     let mut run = cargo_fuzz("run");
     run.arg(name).arg(&found).arg(corpus(name)).arg("--");
     run.args([&format!("-runs={inputs}"), "-verbosity=0", "-print_final_stats=1", "-timeout=600"]);
@@ -70,18 +70,18 @@ fn run_target(name: &str, inputs: u64) -> Result<Outcome> {
     let log = String::from_utf8_lossy(&ended.stderr).into_owned();
     Ok(match (ended.status.success(), executed(&log)) {
         (true, Some(inputs)) => Outcome::Kept(inputs),
-        (true, None) => bail!("{name} does not say how many inputs it was run with: {log}"),
+        (true, None) => bail!("the log of {name} has no number of inputs: {log}"),
         (false, inputs) => Outcome::Broken { inputs: inputs.unwrap_or_default(), log },
     })
 }
 
-/// How many inputs libFuzzer says that it has run.
+/// Returns the number of inputs in a log of libFuzzer.
 fn executed(log: &str) -> Option<u64> {
     let count = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
     count?.trim().parse().ok()
 }
 
-/// The targets, by their files.
+/// Returns the targets, by their files.
 fn all() -> Result<Vec<String>> {
     let folder = workspace().join("fuzz/fuzz_targets");
     let files =
@@ -99,7 +99,7 @@ fn chosen(all: Vec<String>, only: Option<&str>) -> Result<Vec<String>> {
     let Some(only) = only else { return Ok(all) };
     ensure!(
         all.iter().any(|name| name == only),
-        "there is no target {only}, but: {}",
+        "unknown target {only}: use one of {}",
         all.join(", ")
     );
     Ok(vec![only.to_owned()])
@@ -109,11 +109,11 @@ fn corpus(name: &str) -> PathBuf {
     workspace().join("fuzz/corpus").join(name)
 }
 
-/// cargo-fuzz, called by the cargo of the nightly toolchain.
+/// Returns a command of cargo-fuzz with the nightly toolchain.
 fn cargo_fuzz(verb: &str) -> Command {
     let mut command = with_tools(Command::new("cargo"));
     command.env("RUSTUP_TOOLCHAIN", TOOLCHAIN).env_remove("CARGO").env_remove("RUSTC");
-    // The workspace has no unsafe code, so that a sanitizer would only take time.
+    // The workspace has no unsafe code, so a sanitizer would only cost time.
     command.current_dir(workspace()).args(["fuzz", verb, "--sanitizer", "none", "--target-dir"]);
     command.arg(target().join("fuzz"));
     command

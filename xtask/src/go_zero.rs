@@ -1,4 +1,4 @@
-//! What go-zero itself makes of configuration files and machines, beside what is made of them here.
+//! Compares this library with go-zero itself: how both read configuration files, and which address both publish.
 
 mod machines;
 
@@ -12,14 +12,14 @@ use crate::command::{cargo, execute, output, step};
 use crate::folders::workspace;
 use crate::interop;
 
-/// What the program in Go is told to read.
+/// The files that the program in Go reads.
 const FILES: &str = "tests/go_zero_conf/files";
 
-/// What go-zero made of the files, and what it published on the machines.
+/// The committed results: what go-zero reads from the files, and what it publishes on the machines.
 const UNDERSTOOD: &str = "tests/go_zero_conf/files/understood.json";
 const PUBLISHED: &str = "src/advertise/published.json";
 
-/// Compares with what is committed, or makes what is seen now that.
+/// Compares the results with the committed ones, or with `accept` writes them. Then runs the tests that use them.
 pub(crate) fn run(accept: bool) -> Result<()> {
     let program = interop::build()?;
     let tests = || {
@@ -50,7 +50,7 @@ pub(crate) fn run(accept: bool) -> Result<()> {
     ]))
 }
 
-/// Compares a file with what is seen now, or writes it.
+/// Compares a committed file with the new result, or with `accept` writes it.
 fn compare(file: &str, seen: &str, accept: bool) -> Result<()> {
     let path: &Path = &workspace().join(file);
     let seen = format!("{seen}\n");
@@ -68,7 +68,7 @@ fn compare(file: &str, seen: &str, accept: bool) -> Result<()> {
     changed(&seen, &committed, "+");
     if committed != seen {
         bail!(
-            "go-zero does not do what {file} says: look at it, and run `cargo xtask go-zero --accept`"
+            "go-zero's result differs from {file}: check the lines above, then run `cargo xtask go-zero --accept`"
         );
     }
     println!("{file}: {} lines, as committed", seen.len());

@@ -1,7 +1,7 @@
 //! The images that the server fixtures start in Docker.
 //!
-//! The official ones where they can be pulled. Where not, equivalents built from the packages of
-//! Debian 13, under the same names, so that the same tests find them.
+//! The official images are pulled. If that fails, equivalent ones are built from packages of Debian 13 under
+//! the same names, so that the tests find them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,55 +16,55 @@ use crate::{apt, docker};
 /// The Debian release with the servers of [`IMAGES`].
 const RELEASE: &str = "trixie";
 
-/// Its packages with them, for debootstrap.
+/// The packages with the servers, as an option of debootstrap.
 const PACKAGES: &str = "--include=etcd-server,redis-server,valkey-server";
 
 /// An image.
 struct Image {
     name: &'static str,
-    /// What `redis-server` stands for in it, if not for itself.
+    /// The program that `redis-server` is a link to in the image, if it is a link.
     redis_server: Option<&'static str>,
 }
 
-/// The ones the tests use.
+/// The images that the tests use.
 const IMAGES: [Image; 3] = [
     Image { name: "quay.io/coreos/etcd:v3.5.16", redis_server: None },
     Image { name: "redis:8.0", redis_server: None },
     Image { name: "valkey/valkey:8.1", redis_server: Some("/usr/bin/valkey-server") },
 ];
 
-/// Leaves the images that are there, pulls the others, and builds what cannot be pulled.
+/// Pulls the missing images, and builds those that cannot be pulled.
 pub(crate) fn run() -> Result<()> {
-    ensure!(docker::answers(), "no Docker engine answers");
+    ensure!(docker::answers(), "no Docker engine answers: start one");
     let missing: Vec<&Image> = IMAGES.iter().filter(|image| !is_here(image)).collect();
     let to_build: Vec<&Image> = missing
         .into_iter()
         .filter(|image| execute(Command::new("docker").args(["pull", "-q", image.name])).is_err())
         .collect();
     if to_build.is_empty() {
-        step("all images are here");
+        step("all images are available");
         return Ok(());
     }
-    step("they cannot be pulled; building them from Debian packages");
+    step("some images cannot be pulled: building them from Debian packages");
     build(&to_build)
 }
 
-/// Whether the engine has it already.
+/// Returns whether the engine has the image.
 fn is_here(image: &Image) -> bool {
     succeeds(Command::new("docker").args(["image", "inspect", image.name]))
 }
 
-/// Installs one Debian with all servers in a folder, and makes the images of it.
+/// Installs a Debian with all servers in a folder, and creates the images from it.
 fn build(images: &[&Image]) -> Result<()> {
     if find("debootstrap").is_none() && !Path::new("/usr/sbin/debootstrap").is_file() {
         apt::install(&["debootstrap"], &[])?;
     }
-    // Not in /tmp, which may forbid what a system needs: devices and programs.
-    let scratch = tempfile::tempdir_in("/var/tmp").context("cannot make a folder in /var/tmp")?;
+    // Not in /tmp, which may be mounted without devices and executables.
+    let scratch = tempfile::tempdir_in("/var/tmp").context("cannot create a folder in /var/tmp")?;
     let root = scratch.path().join("root");
     let built =
         install(&root).and_then(|()| images.iter().try_for_each(|image| import(image, &root)));
-    // Its files are root's. A mount that a failed installation left behind is not followed.
+    // The files belong to root. `--one-file-system` skips mounts that a failed installation left behind.
     execute(as_root("rm")?.args(["-rf", "--one-file-system"]).arg(&root))?;
     built
 }
@@ -76,18 +76,18 @@ fn install(root: &Path) -> Result<()> {
     execute(debootstrap.arg(apt::debian_mirror()?))
 }
 
-/// Makes an image of the installation.
+/// Creates an image from the installation.
 fn import(image: &Image, root: &Path) -> Result<()> {
     let mut tar = as_root("tar")?;
     tar.args(["-c", "--exclude=./var/cache/apt", "--exclude=./var/lib/apt/lists", "-C"]);
     tar.arg(root).arg(".");
-    let links = tempfile::tempdir().context("cannot make a folder for a link")?;
+    let links = tempfile::tempdir().context("cannot create a folder for a link")?;
     if let Some(target) = image.redis_server {
         let link = Path::new("usr/local/bin/redis-server");
         let folder = links.path().join("usr/local/bin");
         fs::create_dir_all(folder)
             .and_then(|()| symlink(target, links.path().join(link)))
-            .context("cannot make a link")?;
+            .context("cannot create a link")?;
         tar.arg("-C").arg(links.path()).arg(link);
     }
     step(&format!("tar | docker import - {}", image.name));
@@ -104,9 +104,8 @@ fn import(image: &Image, root: &Path) -> Result<()> {
 mod tests {
     use super::IMAGES;
 
-    /// The fixtures look for them under the same names.
     #[test]
-    fn these_are_the_images_of_the_fixtures() {
+    fn images_are_those_of_the_server_fixtures() {
         let fixtures = [
             include_str!("../../registry-testbed/src/servers/etcd/kind.rs"),
             include_str!("../../registry-testbed/src/servers/redis.rs"),

@@ -1,7 +1,7 @@
-//! The instructions of the hot paths, held against baselines that are committed.
+//! Compares the instruction counts of the hot paths with committed baselines.
 //!
-//! Times differ by more than a regression does; instructions do not differ, whatever else the
-//! machine does. What is counted is in `comparison/benches/instructions.rs`.
+//! Times vary by more than a typical regression, but instruction counts do not depend on the load of the
+//! machine. `comparison/benches/instructions.rs` has the hot paths.
 
 mod baseline;
 mod compare;
@@ -15,7 +15,7 @@ pub(crate) use self::count::provide;
 use self::compare::{Row, Verdict};
 use crate::command::step;
 
-/// Counts, prints a table, and fails if a count is not its baseline any more; or makes it that.
+/// Counts, and prints a table. Fails if a count is out of its tolerance, or with `accept` writes the baselines.
 pub(crate) fn run(accept: bool) -> Result<()> {
     let counts = count::run()?;
     let toolchain = Toolchain::here()?;
@@ -26,7 +26,7 @@ pub(crate) fn run(accept: bool) -> Result<()> {
     println!();
     if accept {
         Baseline::new(toolchain, counts, before.as_ref()).write()?;
-        step(&format!("these are the baselines now, in {}", baseline::FILE));
+        step(&format!("wrote the new baselines to {}", baseline::FILE));
         return Ok(());
     }
     let Some(before) = &before else {
@@ -44,9 +44,9 @@ pub(crate) fn run(accept: bool) -> Result<()> {
     bail!(complaint(&bad, &others))
 }
 
-/// What is wrong, and what to do about it.
+/// Returns the message of a failure: the counts, and what to do.
 fn complaint(bad: &[&Row<'_>], others: &[String]) -> String {
-    let mut text = format!("{} of the counts are not their baselines any more:", bad.len());
+    let mut text = format!("{} counts differ from their baselines:", bad.len());
     for row in bad {
         text.push_str("\n  ");
         text.push_str(&row.complaint());
@@ -54,13 +54,15 @@ fn complaint(bad: &[&Row<'_>], others: &[String]) -> String {
     if !others.is_empty() {
         let others = others.join("; ");
         text.push_str(
-            "\nThe baselines were taken with another toolchain, which alone may explain it: ",
+            "\nThe baselines were counted with another toolchain, which may be the cause: ",
         );
         text.push_str(&others);
-        text.push_str(". If the commit before this one is as far off here, it does.");
+        text.push_str(
+            ". It is the cause if the previous commit differs by as much on this machine.",
+        );
     }
     text.push_str(
-        "\nIf it is meant: cargo xtask instructions --accept, and say why where it is committed.",
+        "\nIf the change is intended: run cargo xtask instructions --accept, and give the reason in the commit.",
     );
     text
 }

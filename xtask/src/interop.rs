@@ -1,4 +1,4 @@
-//! The fleet in Go beside ours: programs in both languages, and the driver that runs them.
+//! The comparison with fleets in Go: builds the programs in Go, and runs the driver.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,12 +10,11 @@ use crate::folders::{target, workspace};
 use crate::releases::ETCD;
 use crate::{go, setup};
 
-/// The programs in Go, each with the file that says which modules it is built with. The first one is all that the short
-/// form needs.
+/// The programs in Go, each with its module file. `--quick` needs only the first one.
 const PROGRAMS: [(&str, &str); 3] =
     [("interop-1.10", "go.mod"), ("interop-1.9", "1.9.mod"), ("interop-1.6", "1.6.mod")];
 
-/// Sets up, builds and runs all pairings with these options.
+/// Sets up, builds the programs, and runs the driver with these options.
 pub(crate) fn run(options: &[String]) -> Result<()> {
     setup::run()?;
     let is_quick = options.iter().any(|option| option == "--quick");
@@ -51,7 +50,7 @@ fn bin() -> Result<PathBuf> {
     Ok(here.join(target()).join("interop/bin"))
 }
 
-/// Runs the short form.
+/// Runs the driver with `--quick`.
 pub(crate) fn quick() -> Result<()> {
     run(&["--quick".to_owned()])
 }

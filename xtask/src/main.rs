@@ -1,4 +1,4 @@
-//! The chores of this workspace: `cargo xtask --help`.
+//! The development tasks of this workspace: `cargo xtask --help`.
 
 mod api;
 mod apt;
@@ -29,85 +29,85 @@ use clap::{Parser, Subcommand};
 
 use self::test::Scope;
 
-/// The chores of this workspace.
+/// The development tasks of this workspace.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
 }
 
-/// One of them.
+/// A development task.
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Install what the build and the tests need and this machine lacks.
+    /// Install the missing packages that the build and the tests need.
     Setup {
-        /// Also what CI needs: its tools, other releases of the servers, and a Docker engine.
+        /// Also install what CI needs: its tools, other releases of the servers, and a Docker engine.
         #[arg(long)]
         ci: bool,
     },
     /// Set up, then run the tests that a contributor needs to trust a change.
     Test {
-        /// Run every test, also those that take long.
+        /// Run every test, including the slow ones, and the examples in the documentation.
         #[arg(long)]
         all: bool,
     },
-    /// Run what CI does: all lanes, or some.
+    /// Run the lanes of CI, or only those named.
     Ci { lanes: Vec<ci::Lane> },
     /// Provide the images for the tests in Docker: pulled, or built from Debian packages.
     Images,
-    /// Provide the releases of etcd that the matrix and the fleet in Go want, side by side.
+    /// Provide the releases of etcd for the matrix and for `interop`, side by side.
     EtcdReleases,
-    /// Provide the releases of Redis and Valkey that the matrix wants, side by side.
+    /// Provide the releases of Redis and Valkey for the matrix, side by side.
     RedisReleases,
-    /// Count the instructions of the hot paths, and fail if they are not those of the baselines.
+    /// Count the instructions of the hot paths, and fail if a count differs from its baseline.
     Instructions {
-        /// Make what is counted now the baselines.
+        /// Write the counts as the new baselines.
         #[arg(long)]
         accept: bool,
     },
-    /// Have go-zero itself read configuration files and publish addresses, and fail if it is not what the tests say. It
-    /// needs Go, root and network namespaces.
+    /// Let go-zero itself read configuration files and publish addresses, and fail if the results differ from the
+    /// committed ones. Needs Go, root and network namespaces.
     GoZero {
-        /// Make what is seen now what the tests say.
+        /// Write the results as the new committed ones.
         #[arg(long)]
         accept: bool,
     },
-    /// Fail if modules of a library form a circle.
+    /// Fail if modules of a library depend on each other in a cycle.
     Circles,
-    /// List the public items of the libraries, and fail if they are not those in docs/api. Needs the nightly compiler.
+    /// List the public items of the libraries, and fail if they differ from docs/api. Needs the nightly compiler.
     Api {
-        /// Write them to docs/api.
+        /// Write the items to docs/api.
         #[arg(long)]
         accept: bool,
     },
-    /// Run schedules of faults against real servers, and fail if a promise is broken: see `faults --help`.
+    /// Run schedules of faults against real servers, and fail if a guarantee is violated: see `faults --help`.
     #[command(disable_help_flag = true)]
     Faults {
         /// Options of the program.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// Run servers and callers in Go beside ours, and fail if ours are worse: see `interop --help`.
+    /// Compare servers and callers of this library with those in Go, and fail if ours do worse: see `interop --help`.
     #[command(disable_help_flag = true)]
     Interop {
         /// Options of the program.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// Run the fuzz targets with inputs that libFuzzer makes up, and fail if a law is broken.
+    /// Run the fuzz targets with inputs from libFuzzer, and fail if a law is violated. Needs the nightly compiler.
     Fuzz {
-        /// The target, by default all of them.
+        /// The target. Default: all targets.
         target: Option<String>,
-        /// How many inputs, over all targets.
+        /// The number of inputs, over all targets.
         #[arg(long, default_value_t = 10_000_000)]
         inputs: u64,
     },
-    /// Run the tests of a store against every release of its server, by binary and in Docker.
+    /// Run the tests of a store against every release of its server, from binaries and in Docker.
     Matrix {
         /// The kind of server.
         #[arg(value_parser = matrix::kind)]
         kind: &'static matrix::Kind,
-        /// Leave out what takes long, Docker, and the release on `PATH`, which plain tests run against.
+        /// Skip slow tests, Docker, and the release on `PATH`, which `cargo xtask test` covers.
         #[arg(long)]
         quick: bool,
     },
@@ -117,7 +117,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Without a backtrace: where xtask noticed is of no interest.
+            // Without a backtrace, since the place in xtask does not matter.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! The tests of a store against every release of its server, by binary and in Docker.
+//! Runs the tests of a store against every release of its server, from binaries and in Docker.
 
 mod kinds;
 
@@ -21,17 +21,17 @@ use crate::table::{Row, Tally, print};
 use crate::test::{EVERYTHING, nextest_run};
 use crate::{images, setup};
 
-/// The kind of that name, for the command line.
+/// Returns the kind called `name`, for the command line.
 pub(crate) fn kind(name: &str) -> Result<&'static Kind, String> {
     let names = || KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
-    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| format!("there is: {}", names()))
+    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| format!("use one of: {}", names()))
 }
 
-/// One run of a suite against one server.
+/// A run of a suite against a server.
 struct Cell {
     kind: &'static Kind,
     build: &'static [&'static str],
-    /// `etcd-3.4`, or the image.
+    /// The name of the release, such as `etcd-3.4`, or the image.
     release: &'static str,
     place: &'static str,
     suite: &'static str,
@@ -39,7 +39,7 @@ struct Cell {
     variables: Vec<(&'static str, OsString)>,
 }
 
-/// Provides the servers, runs all cells one after the other and prints what came out.
+/// Provides the servers, runs all cells one after the other, and prints a table.
 pub(crate) fn run(kind: &'static Kind, quick: bool) -> Result<()> {
     setup::run()?;
     if !quick {
@@ -47,7 +47,7 @@ pub(crate) fn run(kind: &'static Kind, quick: bool) -> Result<()> {
     }
     let cells = cells(kind, quick)?;
     let logs = target().join("matrix");
-    fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
     execute(cargo().args(["nextest", "run", "--no-run"]).args(built(kind, quick)))?;
 
     let mut rows = Vec::new();
@@ -66,7 +66,7 @@ pub(crate) fn run(kind: &'static Kind, quick: bool) -> Result<()> {
     println!();
     print(&rows);
     println!("\nlogs: {}", logs.display());
-    ensure!(rows.iter().all(Row::is_good), "something failed, or ran no test");
+    ensure!(rows.iter().all(Row::is_good), "some suites failed or ran no test: see the table");
     Ok(())
 }
 
@@ -74,7 +74,7 @@ fn built(kind: &'static Kind, quick: bool) -> &'static [&'static str] {
     if quick { &EVERYTHING } else { kind.build }
 }
 
-/// What there is to run.
+/// Returns the cells to run.
 fn cells(kind: &'static Kind, quick: bool) -> Result<Vec<Cell>> {
     let build = built(kind, quick);
     let suites = || kind.suites.iter().filter(move |suite| !(quick && suite.takes_long));
@@ -102,13 +102,13 @@ fn cells(kind: &'static Kind, quick: bool) -> Result<Vec<Cell>> {
 }
 
 impl Cell {
-    /// The name of the file with what its run said.
+    /// Returns the name of the log.
     fn log(&self) -> PathBuf {
         let name = format!("{}-{}-{}", self.release, self.place, self.suite);
         PathBuf::from(name.replace(['/', ':', ',', ' '], "_") + ".log")
     }
 
-    /// Runs the tests, and shows which was the last.
+    /// Runs the tests, and shows the last test that passed.
     fn run(&self, title: &str, log: &Path) -> Result<Tally> {
         let bar = progress(title);
         let mut file =
@@ -122,10 +122,10 @@ impl Cell {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot run cargo")?;
-        let lines = BufReader::new(child.stderr.take().context("cargo says nothing")?);
+        let lines = BufReader::new(child.stderr.take().context("cargo has no stderr")?);
         let mut tally = Tally::default();
         for line in lines.lines() {
-            let line = line.context("cannot read what cargo says")?;
+            let line = line.context("cannot read the output of cargo")?;
             writeln!(file, "{line}").context("cannot write a log")?;
             tally.read(&line);
             if let Some(test) = line.trim_start().strip_prefix("PASS ") {
@@ -138,16 +138,16 @@ impl Cell {
     }
 }
 
-/// Prints what a run said but of tests that passed: on a machine of a CI nobody opens the log.
+/// Prints the log of a run without the tests that passed, since the log file is hard to reach on a CI machine.
 fn show_failures(log: &Path) -> Result<()> {
-    let said = fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
-    for line in said.lines().filter(|line| !line.trim_start().starts_with("PASS ")) {
+    let text = fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
+    for line in text.lines().filter(|line| !line.trim_start().starts_with("PASS ")) {
         eprintln!("  {line}");
     }
     Ok(())
 }
 
-/// What turns while a cell runs; elsewhere than on a terminal one line.
+/// Returns a spinner to show while a cell runs. Without a terminal, prints one line instead.
 fn progress(title: &str) -> ProgressBar {
     const TICK: Duration = Duration::from_millis(100);
     if !stderr().is_terminal() {
@@ -168,12 +168,11 @@ mod tests {
     #[test]
     fn an_unknown_kind_is_refused_with_the_known_ones() {
         assert_eq!(kind("etcd").unwrap().name, "etcd");
-        assert_eq!(kind("zookeeper").unwrap_err(), "there is: etcd, redis");
+        assert_eq!(kind("zookeeper").unwrap_err(), "use one of: etcd, redis");
     }
 
-    /// The fixtures listen to the same variables.
     #[test]
-    fn these_are_the_variables_of_the_fixtures() {
+    fn variables_are_those_of_the_server_fixtures() {
         let fixtures = [
             include_str!("../../registry-testbed/src/servers/etcd/kind.rs"),
             include_str!("../../registry-testbed/src/servers/redis.rs"),

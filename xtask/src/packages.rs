@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::command::{cargo, output};
 use crate::folders::workspace;
 
-/// What `cargo metadata` says of a package. There is more to it.
+/// A package in the output of `cargo metadata`, without the fields that are not needed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Package {
     pub(crate) name: String,
@@ -27,18 +27,18 @@ struct Metadata {
 }
 
 impl Package {
-    /// The file with the root of its library.
+    /// Returns the root file of its library.
     pub(crate) fn library(&self) -> Option<&Path> {
         let is_library = |target: &&Target| target.kind.iter().any(|kind| kind == "lib");
         self.targets.iter().find(is_library).map(|target| target.src_path.as_path())
     }
 }
 
-/// All packages of the workspace.
+/// Returns all packages of the workspace.
 pub(crate) fn all() -> Result<Vec<Package>> {
     let mut metadata = cargo();
     metadata.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(workspace());
     let metadata: Metadata = serde_json::from_str(&output(&mut metadata)?)
-        .context("the output of cargo metadata is not as it should be")?;
+        .context("cannot parse the output of cargo metadata")?;
     Ok(metadata.packages)
 }

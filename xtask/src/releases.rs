@@ -1,4 +1,4 @@
-//! Releases of servers side by side, each in a folder of its own.
+//! Releases of servers, side by side in separate folders.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,29 +11,29 @@ use crate::command::{find, step};
 use crate::folders::{target, workspace};
 use crate::{apt, go};
 
-/// A release of a server, and where it comes from.
+/// A release of a server, and its source.
 #[derive(Debug)]
 pub(crate) struct Release {
-    /// Of the server and the release: the name of its folder.
+    /// The names of the server and the release. It is also the name of the folder.
     pub(crate) name: &'static str,
     pub(crate) program: &'static str,
-    /// What the program says of itself if it is of this release.
+    /// A part of the output of `--version` that identifies the release.
     says: &'static str,
     source: Source,
 }
 
-/// Where a release comes from.
+/// The source of a release.
 #[derive(Debug)]
 enum Source {
-    /// A Debian has it.
+    /// Packages of a Debian release.
     Debian {
         debian: &'static str,
-        /// The packages it comes in, with those of the libraries that it is linked to.
+        /// The packages with the program and its shared libraries.
         packages: &'static [&'static [&'static str]],
-        /// What the program is called in there, if it needs libraries of its own release.
+        /// The name of the program in the packages, if it must run with their libraries.
         linked: Option<&'static str>,
     },
-    /// It is built from Go modules: a file in `xtask/etcd` says which.
+    /// A build from the Go modules of a file in `xtask/etcd`.
     Go { modules: &'static str },
 }
 
@@ -65,7 +65,7 @@ pub(crate) static ETCD: [Release; 4] = [
     },
 ];
 
-/// What Redis and Valkey of Debian 13 are linked to.
+/// The shared libraries of Redis and Valkey in Debian 13.
 const LIBRARIES: [&str; 11] = [
     "libatomic1",
     "libc6",
@@ -80,7 +80,7 @@ const LIBRARIES: [&str; 11] = [
     "zlib1g",
 ];
 
-/// What Redis of Debian 12 is linked to.
+/// The shared libraries of Redis in Debian 12.
 const OLDER_LIBRARIES: [&str; 15] = [
     "libatomic1",
     "libc6",
@@ -99,7 +99,7 @@ const OLDER_LIBRARIES: [&str; 15] = [
     "libzstd1",
 ];
 
-/// The releases of Redis, and of what passes for it, that the tests run against.
+/// The releases of Redis and Valkey that the tests run against.
 pub(crate) static REDIS: [Release; 3] = [
     Release {
         name: "redis-7.0",
@@ -133,7 +133,7 @@ pub(crate) static REDIS: [Release; 3] = [
     },
 ];
 
-/// Provides all of them, and says where they are.
+/// Provides all releases, and prints their folders.
 pub(crate) fn run(releases: &[Release]) -> Result<()> {
     for release in releases {
         let folder = release.provide()?;
@@ -143,8 +143,8 @@ pub(crate) fn run(releases: &[Release]) -> Result<()> {
 }
 
 impl Release {
-    /// The folder with the program: on `PATH` if that is of this release, or else one of our own,
-    /// to which it is downloaded once.
+    /// Returns the folder with the program: the one on `PATH` if it has this release, or else the one in `target`, to
+    /// which the release is downloaded once.
     pub(crate) fn provide(&self) -> Result<PathBuf> {
         let (own, bin) = (self.own(), self.bin());
         let usual = find(self.program).and_then(|file| Some(file.parent()?.to_owned()));
@@ -164,11 +164,16 @@ impl Release {
                     .with_context(|| self.hint())?;
             }
         }
-        ensure!(self.is_in(&bin), "{}: what came is of another release", self.hint());
+        ensure!(
+            self.is_in(&bin),
+            "the program in {} is of another release: {}",
+            bin.display(),
+            self.hint()
+        );
         Ok(bin)
     }
 
-    /// Whether it is the one on `PATH`, which all tests run against anyway.
+    /// Returns whether the release is the one on `PATH`, which all other tests run against.
     pub(crate) fn is_usual(&self) -> bool {
         find(self.program).is_some_and(|file| file.parent().is_some_and(|bin| self.is_in(bin)))
     }
@@ -178,10 +183,10 @@ impl Release {
         output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(self.says))
     }
 
-    /// Makes a program that runs `program` with the libraries beside it, whatever this machine has.
+    /// Writes a script that runs `program` with the libraries of its packages instead of this machine's.
     fn link(&self, program: &str) -> Result<()> {
         let own = self.own();
-        // Debian 12 has the C library in one folder and most others in the other.
+        // Debian 12 has the C library in `lib` and most others in `usr/lib`.
         let folders = ["usr/lib", "lib"].map(|folder| own.join(folder));
         let libraries: Vec<PathBuf> = folders
             .iter()
@@ -190,7 +195,7 @@ impl Release {
         let mut loaders = libraries
             .iter()
             .flat_map(|folder| entries(folder, |name| name.starts_with("ld-linux")));
-        let loader = loaders.next().context("the packages lack a loader of programs")?;
+        let loader = loaders.next().context("the packages have no dynamic loader")?;
         let libraries: Vec<_> = libraries.iter().map(|one| one.display().to_string()).collect();
         let script = format!(
             "#!/bin/sh\nexec {} --library-path {} {} \"$@\"\n",
@@ -205,33 +210,33 @@ impl Release {
             .with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// Where it is downloaded to.
+    /// Returns the download folder of the release.
     fn own(&self) -> PathBuf {
         target().join("servers").join(self.name)
     }
 
-    /// Where its program is then.
+    /// Returns the folder of the program in the download folder.
     fn bin(&self) -> PathBuf {
         let is_as_packed = matches!(self.source, Source::Debian { linked: None, .. });
         self.own().join(if is_as_packed { "usr/bin" } else { "bin" })
     }
 
-    /// What to do where it cannot be provided.
+    /// Returns the message of a failure, with what to do.
     fn hint(&self) -> String {
         let source = match self.source {
             Source::Debian { debian, .. } => format!("the packages of Debian {debian}"),
             Source::Go { .. } => "Go modules".to_owned(),
         };
         let (name, bin) = (self.name, self.bin());
-        format!("{name} cannot be had from {source}; put it on PATH or in {}", bin.display())
+        format!("cannot get {name} from {source}: put it on PATH or in {}", bin.display())
     }
 }
 
-/// The entries of a folder whose names are as they should be; none where it is not there.
-fn entries(folder: &Path, is_it: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+/// Returns the entries of a folder whose names match. Empty if the folder does not exist.
+fn entries(folder: &Path, matches: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let named =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_str().is_some_and(&is_it));
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_str().is_some_and(&matches));
     paths.filter(named).collect()
 }

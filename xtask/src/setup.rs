@@ -1,4 +1,4 @@
-//! What the build and the tests need beside Rust.
+//! The packages that the build and the tests need in addition to Rust.
 
 use std::env;
 use std::path::PathBuf;
@@ -8,18 +8,17 @@ use anyhow::{Result, bail};
 use crate::apt;
 use crate::command::{find, step};
 
-/// Something needed, and the Debian package it comes in.
+/// A requirement, and the Debian package that meets it.
 struct Need {
     package: &'static str,
-    /// The service that the package would start by itself.
+    /// The service that the package starts on installation.
     unit: Option<&'static str>,
     is_met: fn() -> bool,
 }
 
-/// All of them. The build of etcd-client wants protoc and the well-known protos. The servers are
-/// needed even where the tests are given the URLs of others: some kill and wipe their own. What
-/// etcd's own client shows is compared byte for byte, and what a server has on disk is told by strace,
-/// which is Linux' own.
+/// All requirements. The build of etcd-client needs protoc and the well-known protos. The servers are needed even if
+/// the tests have URLs of others, since some tests kill and wipe their own. Tests compare bytes with etcdctl, and observe
+/// disk writes by strace, which exists only on Linux.
 const NEEDS: [Need; 6] = [
     Need { package: "protobuf-compiler", unit: None, is_met: || protoc().is_some() },
     Need { package: "libprotobuf-dev", unit: None, is_met: has_well_known_protos },
@@ -37,11 +36,11 @@ const NEEDS: [Need; 6] = [
     },
 ];
 
-/// Installs what is missing, or says what to install where it cannot.
+/// Installs the missing packages. Without apt-get, fails with what to install.
 pub(crate) fn run() -> Result<()> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_met)()).collect();
     if missing.is_empty() {
-        step("protoc with its protos, etcd, etcdctl, redis-server and strace are here");
+        step("found protoc with its protos, etcd, etcdctl, redis-server and strace");
         return Ok(());
     }
     if find("apt-get").is_none() {
@@ -51,18 +50,20 @@ pub(crate) fn run() -> Result<()> {
     let units: Vec<&str> = missing.iter().filter_map(|need| need.unit).collect();
     apt::install(&packages, &units)?;
     match missing.iter().find(|need| !(need.is_met)()) {
-        Some(need) => bail!("{} is installed, and what it brings is not on PATH", need.package),
+        Some(need) => {
+            bail!("{} is installed, but its files were not found: check PATH", need.package)
+        }
         None => Ok(()),
     }
 }
 
-/// The protoc that a build takes: the one in `PROTOC`, or else the one on `PATH`.
+/// Returns the protoc that a build uses: the one in `PROTOC`, or else the one on `PATH`.
 fn protoc() -> Option<PathBuf> {
     env::var_os("PROTOC").map(PathBuf::from).or_else(|| find("protoc"))
 }
 
-/// Whether protoc finds `google/protobuf/*.proto`: beside itself, among the system's headers, or
-/// where `PROTOC_INCLUDE` says.
+/// Returns whether protoc finds `google/protobuf/*.proto`: next to itself, in the system's headers, or in
+/// `PROTOC_INCLUDE`.
 fn has_well_known_protos() -> bool {
     let beside = protoc()
         .and_then(|protoc| protoc.canonicalize().ok())
@@ -75,7 +76,7 @@ fn has_well_known_protos() -> bool {
         .any(|folder| folder.join("google/protobuf/descriptor.proto").is_file())
 }
 
-/// What to do on a machine without apt-get.
+/// Returns an error that says what to install on a machine without apt-get.
 fn elsewhere(missing: &[&Need]) -> String {
     let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     let hint = [
@@ -85,5 +86,8 @@ fn elsewhere(missing: &[&Need]) -> String {
     .into_iter()
     .find(|(program, _)| find(program).is_some())
     .map_or("with this system's package manager", |(_, command)| command);
-    format!("there is no apt-get here; install what Debian calls {}: {hint}", packages.join(", "))
+    format!(
+        "there is no apt-get: install the equivalents of the Debian packages {}: {hint}",
+        packages.join(", ")
+    )
 }

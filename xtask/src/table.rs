@@ -1,6 +1,6 @@
-//! What came out of the matrix.
+//! The table of the matrix.
 
-/// What a run of nextest came to.
+/// The result of a run of nextest.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) succeeded: bool,
@@ -10,7 +10,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Takes in a line, if it is the summary:
+    /// Reads a line of output, if it is the summary:
     /// `Summary [  14.786s] 26 tests run: 24 passed (1 slow), 2 failed, 0 skipped`.
     pub(crate) fn read(&mut self, line: &str) {
         let Some(rest) = line.trim_start().strip_prefix("Summary [") else { return };
@@ -19,7 +19,7 @@ impl Tally {
         let words: Vec<&str> =
             rest.split([' ', ',', ':']).filter(|word| !word.is_empty()).collect();
         for pair in words.windows(2) {
-            // `5/26 tests run` where the rest was given up.
+            // `5/26 tests run` if nextest stopped early.
             let number = pair[0].split('/').next().and_then(|number| number.parse().ok());
             match (number, pair[1]) {
                 (Some(number), "test" | "tests") => self.run = number,
@@ -34,7 +34,7 @@ impl Tally {
     }
 }
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
     pub(crate) release: &'a str,
@@ -44,13 +44,13 @@ pub(crate) struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Whether all tests passed, and there was one.
+    /// Returns whether at least one test ran and all passed.
     pub(crate) fn is_good(&self) -> bool {
         self.tally.succeeded && self.tally.passed > 0 && self.tally.failed() == 0
     }
 }
 
-/// Prints them below each other.
+/// Prints the rows as a table.
 pub(crate) fn print(rows: &[Row<'_>]) {
     let line = |[release, place, suite, passed, failed, seconds, verdict]: [&str; 7]| {
         println!(
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_is_read() {
+    fn summary_is_read() {
         let line = "     Summary [  14.786s] 26 tests run: 24 passed (1 slow), 2 failed, 0 skipped";
         let row = row(line, false);
         assert_eq!((row.tally.passed, row.tally.failed()), (24, 2));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_good_if_a_test_ran_and_all_passed() {
+    fn run_is_good_if_a_test_ran_and_all_passed() {
         let good = "     Summary [   0.016s] 1 test run: 1 passed, 59 skipped";
         assert!(row(good, true).is_good());
         assert!(!row(good, false).is_good());

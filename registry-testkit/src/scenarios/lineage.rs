@@ -3,7 +3,7 @@
 use crate::case::{Case, instance, retry, service, within};
 use registry_core::{CallOptions, Lineage};
 
-pub(super) async fn the_lineage_is_stable_without_a_rollback(case: Case<'_>) {
+pub(super) async fn the_lineage_does_not_change_with_writes(case: Case<'_>) {
     let user = service("user.rpc");
     let (snapshot, watch) = case.follow(&user).await;
     let lease = case.register(&instance(&user, "1")).await;

@@ -136,7 +136,7 @@ scenarios! {
         a_disconnected_own_record_watch_is_unavailable if |traits| traits.watches_records,
     }
     lineage {
-        the_lineage_is_stable_without_a_rollback,
+        the_lineage_does_not_change_with_writes,
         a_rollback_starts_another_lineage,
     }
     isolation {

@@ -11,7 +11,7 @@ use crate::circles;
 use crate::command::{cargo, execute, step, succeeds, tool};
 use crate::folders::workspace;
 
-/// One set of features, so that clippy and the documentation share the builds of dependencies.
+/// The features of clippy and the documentation, which thereby share the builds of dependencies.
 const FEATURES: &str = "service-registry/etcd,service-registry/redis,service-registry/tls,\
     service-registry/grpc,service-registry/go-zero,service-registry/axum,service-registry/http,mall/etcd,mall/redis,\
     registry-testbed/docker,registry-testbed/tls,comparison/instructions,comparison/heap";
@@ -19,21 +19,21 @@ const FEATURES: &str = "service-registry/etcd,service-registry/redis,service-reg
 /// Features of the facade that are used together.
 const GROUPS: [&str; 5] = ["etcd,tls", "redis,tls", "grpc,go-zero", "mem,etcd,redis", "http,axum"];
 
-/// Examples that build alone, without features that other packages enable.
+/// Examples that must build alone, without features that other packages enable.
 const EXAMPLES: [&str; 4] = ["grpc-example", "http-example", "mall", "prometheus-example"];
 
-/// All steps, the fast ones first.
+/// Runs all steps, the fast ones first.
 pub(super) fn run(steps: &mut Steps) {
     steps.run("format", || execute(cargo().args(["fmt", "--all", "--check"])));
     steps.run("ASCII", ascii);
     steps.run("spelling", || execute(tool("typos").current_dir(workspace())));
     steps.run("README", readme);
     steps.run("directions of dependencies", directions::run);
-    steps.run("circles of modules", circles::run);
+    steps.run("cycles between modules", circles::run);
     if api::can_run() {
         steps.run("public items", || api::run(false));
     } else {
-        step("public items are not compared: there is no nightly compiler");
+        step("public items are not compared, since the nightly compiler is missing");
     }
     steps.run("licences and sources", || deny(&["licenses", "bans", "sources"]));
     advisories(steps);
@@ -42,26 +42,29 @@ pub(super) fn run(steps: &mut Steps) {
     steps.run("feature sets", feature_sets);
 }
 
-/// Sources are ASCII, so that no two different characters look alike.
+/// Checks that sources are ASCII, so that different characters never look alike.
 fn ascii() -> Result<()> {
     let mut grep = std::process::Command::new("git");
     grep.args(["grep", "-nP", "[^\\x00-\\x7F]", "--", "*.rs", "*.lua", "*.toml"]);
     let status = grep.current_dir(workspace()).status().context("cannot run git")?;
     match status.code() {
         Some(1) => Ok(()),
-        Some(0) => bail!("these lines are not ASCII"),
+        Some(0) => bail!("the lines above are not ASCII"),
         _ => bail!("git grep failed, {status}"),
     }
 }
 
-/// The README names the commands that CI runs.
+/// Checks that the README has the commands that CI runs.
 fn readme() -> Result<()> {
     let readme =
         fs::read_to_string(workspace().join("README.md")).context("cannot read README.md")?;
     for command in ["cargo xtask test", "cargo xtask test --all"] {
         let is_command =
             |line: &str| line.split(" #").next().is_some_and(|code| code.trim() == command);
-        ensure!(readme.lines().any(is_command), "README.md does not say: {command}");
+        ensure!(
+            readme.lines().any(is_command),
+            "README.md has no line with the command `{command}`"
+        );
     }
     Ok(())
 }
@@ -71,7 +74,7 @@ fn deny(checks: &[&str]) -> Result<()> {
     execute(cargo().args(options).args(checks))
 }
 
-/// The advisory database is not a package, so a machine that reaches packages only lacks it.
+/// Checks the advisories. A machine that can only reach package registries cannot fetch their database.
 fn advisories(steps: &mut Steps) {
     if succeeds(cargo().args(["deny", "fetch", "db"])) {
         steps.run("advisories", || deny(&["advisories"]));
@@ -93,7 +96,7 @@ fn documentation() -> Result<()> {
     execute(&mut doc)
 }
 
-/// The facade builds with each of its features, with none and with all. The examples build alone.
+/// Checks that the facade builds with each of its features, with none and with all, and that each example builds alone.
 fn feature_sets() -> Result<()> {
     let hack = ["hack", "check", "--quiet", "--package", "service-registry"];
     execute(cargo().args(hack).arg("--each-feature"))?;

@@ -1,15 +1,15 @@
-//! Which package may depend on which.
+//! The check of the allowed dependencies between packages.
 //!
-//! Down: the facade, then engine and stores, then the contract. The test kit knows the contract and
-//! the memory only, and needs nothing of a server, so that any store can use it. A plain
-//! build pulls in no client, compiler or container engine.
+//! The facade depends on the engine and the stores, and these on the contract. The test kit depends only on the
+//! contract and the memory store, so that any store can use it. A plain build includes no client of another
+//! store, compiler or container engine.
 
 use anyhow::{Result, ensure};
 
 use crate::command::{cargo, output};
 use crate::packages;
 
-/// The packages of the workspace, and which of them may be in the plain build of each.
+/// The packages of the workspace, with those that may be in the plain build of each.
 const OURS: [(&str, &str); 19] = [
     ("registry-core", ""),
     ("registry-engine", "registry-core"),
@@ -62,7 +62,7 @@ const OURS: [(&str, &str); 19] = [
     ("xtask", ""),
 ];
 
-/// Packages of others that must not be in a build: of which package, along which edges.
+/// External packages that must not be in the build of a package, with the kinds of dependencies to check.
 const OTHERS: [(&str, &str, &str); 13] = [
     ("registry-core", "normal", "etcd-client redis tonic prost testcontainers"),
     ("registry-engine", "normal", "etcd-client redis tonic prost testcontainers"),
@@ -77,7 +77,7 @@ const OTHERS: [(&str, &str, &str); 13] = [
         "etcd-client redis tonic prost testcontainers rcgen rustix tempfile tokio-rustls",
     ),
     ("registry-testbed", "normal", "etcd-client redis tonic prost testcontainers"),
-    // The quickstart is built with what the tests need, too.
+    // Building the quickstart includes the development dependencies.
     ("service-registry", "normal,dev", "etcd-client redis tonic prost testcontainers"),
     ("comparison", "normal,dev", "testcontainers"),
     ("faults", "normal,dev", "testcontainers"),
@@ -94,7 +94,7 @@ pub(super) fn run() -> Result<()> {
             Some((package, allowed)) => {
                 wrong.extend(not_allowed(package, &tree(package, "normal")?, &members, allowed));
             }
-            None => wrong.push(format!("{member} has no row in {}: add one", file!())),
+            None => wrong.push(format!("{member} has no row in `OURS` of {}: add one", file!())),
         }
     }
     for (package, edges, refused) in OTHERS {
@@ -104,13 +104,13 @@ pub(super) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The tree of dependencies, one a line, the package itself first.
+/// Returns the dependencies of a package, one in each line, after the package itself.
 fn tree(package: &str, edges: &str) -> Result<String> {
     let arguments = ["--prefix=none", "--format={p}", "--edges", edges, "--package", package];
     output(cargo().args(["tree", "--locked"]).args(arguments))
 }
 
-/// The names in a tree but of the package itself.
+/// Returns the names in a tree, except for the package itself.
 fn names(tree: &str) -> Vec<&str> {
     let mut names: Vec<&str> =
         tree.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
@@ -149,7 +149,7 @@ tokio-macros v2.7.2 (proc-macro)
 ";
 
     #[test]
-    fn a_package_of_ours_must_be_allowed() {
+    fn dependency_on_a_workspace_package_must_be_allowed() {
         let members = ["lower", "upper", "redis-of-ours"];
         assert!(not_allowed("upper", TREE, &members, "other lower").is_empty());
         let wrong = not_allowed("upper", TREE, &members, "other");
@@ -157,7 +157,7 @@ tokio-macros v2.7.2 (proc-macro)
     }
 
     #[test]
-    fn a_package_of_others_must_not_be_refused() {
+    fn dependency_on_a_refused_external_package_is_reported() {
         assert!(refused_ones("upper", TREE, "upper tonic tokio-stream").is_empty());
         let wrong = refused_ones("upper", TREE, "tonic redis");
         assert_eq!(wrong, ["upper must not depend on redis"]);

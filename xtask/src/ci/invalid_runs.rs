@@ -1,4 +1,4 @@
-//! The runs of tests that failed with too much scheduling lag, and were repeated.
+//! The lane `tests`, and the test runs that failed with too much scheduling lag and were repeated.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use super::report::Steps;
 use crate::folders::{target, workspace};
 use crate::test;
 
-/// Runs every test, and notes how many runs were invalid. The third invalid run of a test fails that test.
+/// Runs every test, and notes the number of invalid runs. A test fails at its third invalid run.
 pub(super) fn run(steps: &mut Steps) {
     let (list, summary) = (list(), summary());
     for old in [&list, &summary] {
-        let _ = fs::remove_file(old); // there is none on a new machine
+        let _ = fs::remove_file(old); // missing on a new machine
     }
     steps.run("tests", || test::run(test::Scope::All, Some(&list)));
     let invalid = fs::read_to_string(list).unwrap_or_default();
@@ -19,28 +19,28 @@ pub(super) fn run(steps: &mut Steps) {
     steps.note(&note(&invalid, tests));
 }
 
-/// Where tests list their invalid runs.
+/// Returns the file to which tests append their invalid runs.
 fn list() -> PathBuf {
     workspace().join(target()).join("invalid-runs")
 }
 
-/// Where nextest writes what it ran, in the profile of CI.
+/// Returns the file to which nextest writes its summary, in the profile of CI.
 fn summary() -> PathBuf {
     workspace().join(target()).join("nextest/ci/junit.xml")
 }
 
-/// The number of tests in a summary, which the first `tests` attribute is.
+/// Returns the number of tests in a summary: its first attribute `tests`.
 fn count(summary: &str) -> Option<usize> {
     let (_, rest) = summary.split_once(" tests=\"")?;
     rest.split_once('"')?.0.parse().ok()
 }
 
-/// The number of invalid runs, and which they were.
+/// Returns the number of invalid runs, and a line for each.
 fn note(invalid: &str, tests: Option<usize>) -> String {
     let runs: Vec<&str> = invalid.lines().collect();
-    // Each invalid run is one more than there are tests.
+    // Each test has one valid run, in addition to the invalid ones.
     let of = tests.map_or_else(String::new, |tests| format!(" of {}", tests + runs.len()));
-    let summary = format!("invalid runs, for too much scheduling lag: {}{of}", runs.len());
+    let summary = format!("invalid runs due to scheduling lag: {}{of}", runs.len());
     [&[&*summary], &runs[..]].concat().join("\n  ")
 }
 
@@ -53,11 +53,11 @@ mod tests {
         let summary =
             r#"<testsuites name="nextest-run" tests="7" failures="0"><testsuite tests="3">"#;
         let tests = count(summary);
-        assert_eq!(note("", tests), "invalid runs, for too much scheduling lag: 0 of 7");
+        assert_eq!(note("", tests), "invalid runs due to scheduling lag: 0 of 7");
         assert_eq!(
             note("invalid run: a\ninvalid run: b\n", tests),
-            "invalid runs, for too much scheduling lag: 2 of 9\n  invalid run: a\n  invalid run: b"
+            "invalid runs due to scheduling lag: 2 of 9\n  invalid run: a\n  invalid run: b"
         );
-        assert_eq!(note("", count("")), "invalid runs, for too much scheduling lag: 0");
+        assert_eq!(note("", count("")), "invalid runs due to scheduling lag: 0");
     }
 }

@@ -1,10 +1,10 @@
-//! What each lane took, and what failed.
+//! The table of lanes: their times, budgets and failures.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// One lane that ran.
+/// The result of a lane.
 #[derive(Debug)]
 struct Row {
     lane: &'static str,
@@ -14,7 +14,7 @@ struct Row {
 }
 
 impl Row {
-    /// What is wrong. A lane over its budget does not fail, since the machine may be busy.
+    /// Returns the failures of the lane. A lane over its budget does not fail, since the machine may be busy.
     fn remark(&self) -> String {
         match &self.failed[..] {
             [] if self.took > self.budget => "OVER BUDGET".to_owned(),
@@ -24,7 +24,7 @@ impl Row {
     }
 }
 
-/// All lanes that ran.
+/// The results of all lanes.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     rows: Vec<Row>,
@@ -32,7 +32,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Runs a lane. Its budget is in minutes.
+    /// Runs a lane, and adds its result. `budget` is in minutes.
     pub(super) fn lane(&mut self, lane: &'static str, budget: u64, run: impl FnOnce(&mut Steps)) {
         let start = Instant::now();
         let mut steps = Steps::default();
@@ -46,7 +46,7 @@ impl Report {
         self.rows.iter().all(|row| row.failed.is_empty())
     }
 
-    /// The table.
+    /// Returns the table with the notes below it.
     pub(super) fn table(&self) -> String {
         let line = |lane: &str, minutes: &str, budget: &str, remark: &str| {
             format!("{lane:8} {minutes:>7} {budget:>6}  {remark}").trim_end().to_owned() + "\n"
@@ -70,7 +70,7 @@ impl Report {
     }
 }
 
-/// The steps of one lane. A step that fails does not stop the next.
+/// The steps of a lane. A failed step does not prevent the next one.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     failed: Vec<String>,
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_what_each_lane_took_against_its_budget() {
+    fn the_table_shows_times_budgets_failures_and_notes() {
         let rows = vec![
             row("fast", 42, &[]),
             row("slow", 198, &[]),
@@ -145,12 +145,12 @@ not done: everything
     }
 
     #[test]
-    fn time_over_the_budget_is_no_failure() {
+    fn lane_over_its_budget_does_not_fail() {
         assert!(Report { rows: vec![row("slow", 198, &[])], notes: Vec::new() }.is_good());
     }
 
     #[test]
-    fn a_step_that_fails_does_not_hide_the_next() {
+    fn failed_step_does_not_prevent_the_next() {
         let mut report = Report::default();
         report.lane("lane", 1, |steps| {
             assert!(steps.run("first", || -> Result<()> { bail!("no") }).is_none());

@@ -1,4 +1,4 @@
-//! What the lanes need beyond what a contributor's tests do.
+//! The setup of the lanes.
 
 use anyhow::{Result, ensure};
 
@@ -20,7 +20,7 @@ pub(crate) fn all() -> Result<()> {
     Ok(())
 }
 
-/// Provides what these lanes need. The engine is there if one had to be started.
+/// Provides what these lanes need. Returns the Docker engine if one was started.
 pub(super) fn run(lanes: &[Lane], steps: &mut Steps) -> Option<Engine> {
     steps.run("packages", setup::run);
     steps.run("tools", tools::run);

@@ -1,11 +1,11 @@
-//! Circles in a graph of files.
+//! Cycles in a graph of files.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// By the file that uses and the file that is used: the names of the items.
+/// The names of used items, by the using file and the defining file.
 pub(super) type Uses = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// One file uses another.
+/// An edge of the graph: one file uses items of another.
 #[derive(Debug, PartialEq)]
 pub(super) struct Edge<'a> {
     pub(super) from: &'a str,
@@ -13,13 +13,14 @@ pub(super) struct Edge<'a> {
     pub(super) names: Vec<&'a str>,
 }
 
-/// Edges that lead back to where they start.
-pub(super) type Circle<'a> = Vec<Edge<'a>>;
+/// Edges that lead back to their start.
+pub(super) type Cycle<'a> = Vec<Edge<'a>>;
 
-/// Circles that together have every edge that is in one; each is the shortest of one of its edges.
-pub(super) fn circles(uses: &Uses) -> Vec<Circle<'_>> {
+/// Returns cycles that together contain every edge that is part of a cycle. Each is a shortest cycle of one of its
+/// edges.
+pub(super) fn cycles(uses: &Uses) -> Vec<Cycle<'_>> {
     let mut shown = BTreeSet::new();
-    let mut circles = Vec::new();
+    let mut cycles = Vec::new();
     for (from, to) in uses.iter().flat_map(|(from, files)| files.keys().map(move |to| (from, to))) {
         if shown.contains(&(from.as_str(), to.as_str())) {
             continue;
@@ -27,25 +28,25 @@ pub(super) fn circles(uses: &Uses) -> Vec<Circle<'_>> {
         let Some(back) = shortest(uses, to, from) else { continue };
         let files: Vec<&str> = [from.as_str()].into_iter().chain(back).collect();
         shown.extend(files.windows(2).map(|pair| (pair[0], pair[1])));
-        circles.push(files.windows(2).map(|pair| edge(uses, pair[0], pair[1])).collect());
+        cycles.push(files.windows(2).map(|pair| edge(uses, pair[0], pair[1])).collect());
     }
-    circles
+    cycles
 }
 
 fn edge<'a>(uses: &'a Uses, from: &'a str, to: &'a str) -> Edge<'a> {
     Edge { from, to, names: uses[from][to].iter().map(String::as_str).collect() }
 }
 
-/// The files of the shortest way, with both ends.
+/// Returns the files on the shortest path, including both ends.
 fn shortest<'a>(uses: &'a Uses, from: &'a str, to: &'a str) -> Option<Vec<&'a str>> {
     let mut before = BTreeMap::from([(from, None)]);
     let mut queue = VecDeque::from([from]);
     while let Some(file) = queue.pop_front() {
         if file == to {
-            let mut way: Vec<&str> =
+            let mut path: Vec<&str> =
                 std::iter::successors(Some(file), |file| before[file]).collect();
-            way.reverse();
-            return Some(way);
+            path.reverse();
+            return Some(path);
         }
         for next in uses.get(file).into_iter().flat_map(BTreeMap::keys) {
             if !before.contains_key(next.as_str()) {
@@ -71,17 +72,17 @@ mod tests {
     }
 
     fn found<'a>(uses: &'a Uses) -> Vec<Vec<&'a str>> {
-        let files = |circle: Circle<'a>| circle.iter().map(|edge| edge.from).collect();
-        circles(uses).into_iter().map(files).collect()
+        let files = |cycle: Cycle<'a>| cycle.iter().map(|edge| edge.from).collect();
+        cycles(uses).into_iter().map(files).collect()
     }
 
     #[test]
-    fn a_graph_without_circles_has_none() {
+    fn graph_without_cycles_has_none() {
         assert!(found(&graph(&[("a", "b"), ("a", "c"), ("b", "c")])).is_empty());
     }
 
     #[test]
-    fn each_circle_is_as_short_as_it_can_be() {
+    fn each_cycle_is_a_shortest_one() {
         let uses = graph(&[("a", "b"), ("b", "c"), ("c", "a"), ("b", "d"), ("d", "e"), ("e", "b")]);
         assert_eq!(found(&uses), [vec!["a", "b", "c"], vec!["b", "d", "e"]]);
         let uses = graph(&[("a", "b"), ("b", "a"), ("b", "c"), ("c", "a")]);
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_only_leads_to_a_circle_is_not_in_it() {
+    fn file_that_only_leads_to_a_cycle_is_not_part_of_it() {
         let uses = graph(&[("above", "a"), ("a", "b"), ("b", "a"), ("b", "below")]);
         assert_eq!(found(&uses), [["a", "b"]]);
     }

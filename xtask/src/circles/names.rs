@@ -1,18 +1,18 @@
-//! From names to the files that define them.
+//! Resolves names to the files that define them.
 
 use std::collections::HashSet;
 
 use super::graph::Uses;
 use super::source::Module;
 
-/// What a path leads to: a module, or an item and the module that defines it.
+/// The target of a path: a module, or an item with the module that defines it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Found<'a> {
     Module(usize),
     Item(usize, &'a str),
 }
 
-/// Which file uses which items of which other.
+/// Returns which files use which items of other files.
 pub(super) fn uses(modules: &[Module]) -> Uses {
     let mut uses = Uses::new();
     for (number, module) in modules.iter().enumerate() {
@@ -31,14 +31,14 @@ pub(super) fn uses(modules: &[Module]) -> Uses {
     uses
 }
 
-/// The search for one path. It follows no import twice, since imports may lead in circles.
+/// The search for one path. It follows no import twice, since imports may form cycles.
 struct Lookup<'a> {
     modules: &'a [Module],
     followed: HashSet<(usize, &'a [String])>,
 }
 
 impl<'a> Lookup<'a> {
-    /// Follows a path that is written in `module`; `None` if it leads out of the crate.
+    /// Resolves a path that is written in `module`. `None` if it leads out of the crate.
     fn find(&mut self, module: usize, path: &[String]) -> Option<Found<'a>> {
         let mut module = module;
         let mut rest = path;
@@ -48,7 +48,7 @@ impl<'a> Lookup<'a> {
                 "self" => module,
                 "super" => self.modules[module].parent?,
                 name => match self.modules[module].children.get(name) {
-                    // A module and an item of one name: the last segment is the item's.
+                    // If a module and an item share a name, the last segment is the item.
                     Some(child) if !more.is_empty() => *child,
                     _ => return self.name(module, name, more),
                 },
@@ -58,11 +58,11 @@ impl<'a> Lookup<'a> {
         Some(Found::Module(module))
     }
 
-    /// Looks up a name in a module, and what follows it.
+    /// Resolves a name in a module, and the segments after it.
     fn name(&mut self, number: usize, name: &str, rest: &[String]) -> Option<Found<'a>> {
         let modules = self.modules;
         let module = &modules[number];
-        // What follows an item is a variant, or an item of an impl.
+        // The segments after an item are a variant, or an item of an impl.
         if let Some(item) = module.items.get(name) {
             return Some(Found::Item(number, item));
         }

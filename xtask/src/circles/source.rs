@@ -1,4 +1,4 @@
-//! Reading a crate: its modules, what they define, import and name.
+//! Reads a crate: its modules, and the items that they define, import and name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,20 +15,20 @@ pub(super) type Path = Vec<String>;
 /// A module: a file, or an inline `mod` within one.
 #[derive(Debug, Default)]
 pub(super) struct Module {
-    /// Relative to the folder of the crate's root.
+    /// The path relative to the folder of the crate's root.
     pub(super) file: String,
     pub(super) parent: Option<usize>,
     pub(super) children: BTreeMap<String, usize>,
-    /// The names of the items that are defined here.
+    /// The names of the items that the module defines.
     pub(super) items: BTreeSet<String>,
-    /// What an import or a re-export binds, and to what.
+    /// The names that imports and re-exports bind, with their paths.
     pub(super) imports: Vec<(String, Path)>,
     pub(super) globs: Vec<Path>,
-    /// What the code names, and what a private import does.
+    /// The paths that the code and private imports name.
     pub(super) named: BTreeSet<Path>,
 }
 
-/// The modules of a crate without its tests; the first is the root.
+/// Returns the modules of a crate without its tests. The first one is the root.
 pub(super) fn read(root: &FilePath) -> Result<Vec<Module>> {
     let folder = root.parent().context("the root of a crate lies in no folder")?;
     let mut reader = Reader { folder, modules: Vec::new() };
@@ -42,12 +42,12 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads a file; the files of its child modules lie in `below`.
+    /// Reads a file whose child modules are in the folder `below`.
     fn file(&mut self, file: &FilePath, below: &FilePath, parent: Option<usize>) -> Result<usize> {
         let text =
             fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let syntax = syn::parse_file(&text)
-            .with_context(|| format!("cannot understand {}", file.display()))?;
+        let syntax =
+            syn::parse_file(&text).with_context(|| format!("cannot parse {}", file.display()))?;
         let name = file.strip_prefix(self.folder).unwrap_or(file).display().to_string();
         self.module(&name, &syntax.items, below, parent)
     }
@@ -88,10 +88,10 @@ fn file_of(folder: &FilePath, module: &str) -> Result<std::path::PathBuf> {
     }
 }
 
-/// Collects what the code of a module names.
+/// Collects the paths that the code of a module names.
 impl<'ast> Visit<'ast> for Module {
     fn visit_item(&mut self, item: &'ast Item) {
-        // An inline module is read as one of its own.
+        // An inline module is read separately.
         if !is_test(attributes(item)) && !matches!(item, Item::Mod(_)) {
             visit::visit_item(self, item);
         }
@@ -156,10 +156,10 @@ impl Module {
         self.imports.extend(alias.map(|alias| (alias, path)));
     }
 
-    /// Finds the paths in what is passed to a macro, which is not parsed.
+    /// Finds the paths in the arguments of a macro, which the parser leaves as tokens.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path = Path::new();
-        // How many colons followed the last name, and whether what comes is a field or a method.
+        // The number of colons after the last name, and whether the next name is a field or a method.
         let (mut colons, mut is_member) = (0, false);
         for token in tokens {
             match token {
@@ -187,7 +187,7 @@ impl Module {
     }
 }
 
-/// Whether this is compiled for tests only.
+/// Returns whether an item is compiled only for tests.
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let Ok(list) = attribute.meta.require_list() else { return false };
@@ -195,7 +195,7 @@ fn is_test(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Whether a condition is `test`, or `all` of that and more.
+/// Returns whether a condition is `test`, or an `all` that contains it.
 fn needs_test(condition: TokenStream) -> bool {
     let tokens: Vec<TokenTree> = condition.into_iter().collect();
     match &tokens[..] {
@@ -208,7 +208,7 @@ fn needs_test(condition: TokenStream) -> bool {
     }
 }
 
-/// The name that an item defines. Modules and imports are looked up by other means.
+/// Returns the name that an item defines. Modules and imports are collected separately.
 fn defined(item: &Item) -> Option<String> {
     let name = match item {
         Item::Const(item) => &item.ident,

@@ -1,11 +1,11 @@
-//! What counts as a use, on small crates.
+//! Tests on small crates of what counts as a use.
 
 use std::fs;
 
 use super::names::uses;
 use super::source;
 
-/// The uses in a crate of these files, as `from > to: names`.
+/// Returns the uses in a crate of these files, as `from > to: names`.
 fn uses_in(files: &[(&str, &str)]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -53,12 +53,12 @@ fn a_parent_uses_what_its_code_names() {
         ("a.rs", "mod child; pub use child::Shown; pub use child::Used; fn f(_: Used) {}"),
         ("a/child.rs", "pub struct Shown; pub struct Used(super::Own);"),
     ];
-    // `Own` is not there: the compiler would say so.
+    // `Own` does not exist, which the compiler would report.
     assert_eq!(uses_in(&files), ["a.rs > a/child.rs: Used"]);
 }
 
 #[test]
-fn globs_and_macros_are_looked_into() {
+fn uses_through_globs_and_in_macros_count() {
     let files = [
         ("lib.rs", "mod a; mod b; fn own() {}"),
         ("a.rs", "use super::*; fn f() { own(); assert!(self.b::skipped, crate::b::check(1)); }"),

@@ -1,4 +1,4 @@
-//! Machines, each a network namespace with pairs of virtual interfaces, and what servers publish there.
+//! Simulated machines, each a network namespace with virtual interfaces, and the addresses that servers publish there.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::apt;
 use crate::command::{as_root, cargo, execute, find, output};
 use crate::folders::target;
 
-/// A machine: a name, what `ip` is told, and what differs there between go-zero and this library.
+/// A machine: its name, and its interfaces.
 ///
-/// `NAME ADDRESS..` makes an interface with these addresses; `!` in front of its name leaves it without a carrier, and
-/// `-` down.
+/// `NAME ADDRESS..` is an interface with these addresses. With `!` in front of the name it has no carrier, and with `-`
+/// it is down.
 type Machine = (&'static str, &'static [&'static str]);
 
 const MACHINES: [Machine; 11] = [
@@ -45,7 +45,7 @@ const MACHINES: [Machine; 11] = [
 const NAMESPACE: &str = "registry-advertise";
 const ETCD: &str = "127.0.0.1:2379";
 
-/// A table of what is published on each machine, as JSON with one line for each row.
+/// Returns a table of the addresses published on each machine, as JSON with one line for each row.
 pub(super) fn run(program: &Path) -> Result<String> {
     if find("ip").is_none() {
         apt::install(&["iproute2"], &[])?;
@@ -87,7 +87,7 @@ pub(super) fn run(program: &Path) -> Result<String> {
     Ok(table + "\n]")
 }
 
-/// A network namespace with an etcd in it. Both end with it.
+/// A network namespace with an etcd. Dropping it removes both.
 struct Namespace {
     etcd: Child,
     _folder: tempfile::TempDir,
@@ -95,7 +95,7 @@ struct Namespace {
 
 impl Namespace {
     fn with(interfaces: &[&str]) -> Result<Self> {
-        // One that an interrupted run has left.
+        // Removes the namespace of an interrupted run.
         let _ = output(as_root("ip")?.args(["netns", "delete", NAMESPACE]));
         ip(&format!("netns add {NAMESPACE}"))?;
         ip(&format!("-n {NAMESPACE} link set lo up"))?;
@@ -121,10 +121,10 @@ impl Drop for Namespace {
     }
 }
 
-/// Makes the interface of a description, with the number `at`.
+/// Creates the interface of a description. `at` is its number.
 fn make(at: usize, interface: &str) -> Result<()> {
     let mut words = interface.split(' ');
-    let name = words.next().context("an interface has a name")?;
+    let name = words.next().context("the interface has no name")?;
     let (is_up, has_carrier) = (!name.starts_with('-'), !name.starts_with('!'));
     let name = name.trim_start_matches(['-', '!']);
     let ip_there = |command: &str| ip(&format!("-n {NAMESPACE} {command}"));
@@ -149,7 +149,7 @@ fn ip(command: &str) -> Result<()> {
     output(as_root("ip")?.args(command.split(' '))).map(drop)
 }
 
-/// The addresses of the machine, and what is published.
+/// Returns the addresses of the machine, and the rows of published addresses.
 fn publish(program: &Path, ours: &Path) -> Result<(Value, Vec<Value>)> {
     let lines = |program: &Path, arguments: &[&str]| -> Result<Vec<Value>> {
         let mut command = as_root("ip")?;
@@ -159,21 +159,29 @@ fn publish(program: &Path, ours: &Path) -> Result<(Value, Vec<Value>)> {
     };
     let theirs = lines(program, &["advertise", ETCD])?;
     let mut ours = lines(ours, &[])?.into_iter();
-    let mut addresses = ours.next().context("the machine has addresses")?["addresses"].take();
-    // These are drawn by the system, and nobody publishes them.
-    let is_drawn =
+    let mut addresses =
+        ours.next().context("the example printed no addresses")?["addresses"].take();
+    // The system assigns link-local addresses at random, and neither side publishes them.
+    let is_random =
         |address: &Value| address["ip"].as_str().is_some_and(|ip| ip.starts_with("fe80"));
-    addresses.as_array_mut().context("they are a list")?.retain(|address| !is_drawn(address));
+    addresses
+        .as_array_mut()
+        .context("the addresses are not a list")?
+        .retain(|address| !is_random(address));
     let ours: Vec<_> = ours.collect();
     if ours.len() != theirs.len() {
-        bail!("both have a table of the same rows");
+        bail!(
+            "the tables have {} and {} rows: both programs need the same",
+            theirs.len(),
+            ours.len()
+        );
     }
     let rows = theirs.into_iter().zip(ours).map(|(theirs, ours)| {
         if (&theirs["listen_on"], &theirs["pod_ip"]) != (&ours["listen_on"], &ours["pod_ip"]) {
-            bail!("both have a table of the same rows");
+            bail!("the rows differ in `listen_on` or `pod_ip`: {theirs}, {ours}");
         }
         if (&theirs["ipv4"], &theirs["ipv6"]) != (&ours["ipv4"], &ours["ipv6"]) {
-            bail!("a listener of go-zero takes other callers: {theirs}, {ours}");
+            bail!("the listeners accept different IP versions: {theirs}, {ours}");
         }
         Ok(json!({
             "listen_on": theirs["listen_on"],

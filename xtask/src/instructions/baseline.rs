@@ -1,4 +1,4 @@
-//! The baselines: a file that is committed.
+//! The baselines, in a committed file.
 
 use std::collections::BTreeMap;
 use std::env::{self, consts::ARCH};
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::count::Counts;
 use crate::command::output;
 
-/// Where they are, from the root of the repository.
+/// The file, relative to the root of the repository.
 pub(crate) const FILE: &str = "comparison/instructions.json";
 
-/// By how many per cent a count may differ, where the file says nothing else of it.
+/// The default tolerance of a count, in per cent.
 const TOLERANCE: f64 = 1.0;
 
-/// What was counted, and with which toolchain.
+/// The counts, and the toolchain that they were made with.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Baseline {
@@ -28,7 +28,7 @@ pub(crate) struct Baseline {
 }
 
 impl Baseline {
-    /// These counts; the tolerances are those of `before`.
+    /// Creates baselines of these counts, with the tolerances of `before`.
     pub(crate) fn new(toolchain: Toolchain, counts: Counts, before: Option<&Self>) -> Self {
         let tolerance = |name: &str| before.and_then(|before| before.paths.get(name)?.tolerance);
         let paths = counts.into_iter().map(|(name, instructions)| {
@@ -38,13 +38,13 @@ impl Baseline {
         Self { toolchain, paths: paths.collect() }
     }
 
-    /// What is in the file; `None` without one.
+    /// Reads the file. `None` if it does not exist.
     pub(crate) fn read() -> Result<Option<Self>> {
         let text = match fs::read_to_string(file()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             read => read.with_context(|| format!("cannot read {FILE}"))?,
         };
-        serde_json::from_str(&text).map(Some).with_context(|| format!("cannot understand {FILE}"))
+        serde_json::from_str(&text).map(Some).with_context(|| format!("cannot parse {FILE}"))
     }
 
     pub(crate) fn write(&self) -> Result<()> {
@@ -53,12 +53,12 @@ impl Baseline {
     }
 }
 
-/// One line of it.
+/// The baseline of a hot path.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HotPath {
     pub(crate) instructions: u32,
-    /// In per cent; set by hand, and kept when other counts are accepted.
+    /// In per cent. It is set by hand, and kept when new counts are accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tolerance: Option<f64>,
 }
@@ -69,8 +69,8 @@ impl HotPath {
     }
 }
 
-/// What decides a count beside our code: who compiled it, who counted, and which form of a copy or a
-/// comparison the C library chose for this processor.
+/// The other causes of a count: the compiler, valgrind, and the C library, which chooses its implementation of a copy or a
+/// comparison by the processor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Toolchain {
@@ -81,7 +81,7 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// Those of this machine.
+    /// Returns the toolchain of this machine.
     pub(crate) fn here() -> Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
         let avx2 = cpus.split_whitespace().any(|flag| flag == "avx2");
@@ -94,7 +94,7 @@ impl Toolchain {
         })
     }
 
-    /// What is other in `now`.
+    /// Returns the differences between `self` and `now`.
     pub(crate) fn differences(&self, now: &Self) -> Vec<String> {
         let pairs = [
             (&self.rustc, &now.rustc),
@@ -103,7 +103,7 @@ impl Toolchain {
             (&self.cpu, &now.cpu),
         ];
         let other = pairs.into_iter().filter(|(before, now)| before != now);
-        other.map(|(before, now)| format!("{before} then, {now} now")).collect()
+        other.map(|(before, now)| format!("{before} before, {now} now")).collect()
     }
 }
 

@@ -1,11 +1,11 @@
-//! Counts beside their baselines.
+//! Compares counts with their baselines.
 
 use std::collections::BTreeSet;
 
 use super::baseline::{Baseline, HotPath};
 use super::count::Counts;
 
-/// A path, before and now. One that is not there has no count.
+/// A hot path with its baseline and its count. Either may be missing.
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
     name: &'a str,
@@ -15,18 +15,18 @@ pub(crate) struct Row<'a> {
     tolerance: f64,
 }
 
-/// What is to be said of it.
+/// The verdict on a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Within,
     Above,
-    /// A baseline that is too high lets the next regression pass.
+    /// An error as well, since a baseline that is too high hides the next regression.
     Below,
     New,
     Gone,
 }
 
-/// Every path of either, by name.
+/// Returns a row for every path of either, by name.
 pub(crate) fn rows<'a>(before: Option<&'a Baseline>, now: &'a Counts) -> Vec<Row<'a>> {
     let baselines = before.into_iter().flat_map(|before| before.paths.keys());
     let names: BTreeSet<&String> = baselines.chain(now.keys()).collect();
@@ -58,29 +58,31 @@ impl Row<'_> {
         }
     }
 
-    /// What is wrong with it.
+    /// Returns the message for a verdict.
     pub(crate) fn complaint(&self) -> String {
         let (name, allowed) = (self.name, self.tolerance);
         let change = self.change();
         match self.verdict() {
-            Verdict::Within => format!("{name} is as it was"),
-            Verdict::Above => format!("{name} got dearer: {change} %, allowed are {allowed} %"),
+            Verdict::Within => format!("{name} is within its tolerance"),
+            Verdict::Above => {
+                format!("{name} takes more: {change} %, the tolerance is {allowed} %")
+            }
             Verdict::Below => format!(
-                "{name} got cheaper: {change} %, allowed are {allowed} %; accept it, or it may get that much dearer unseen"
+                "{name} takes less: {change} %, the tolerance is {allowed} %; accept it, or the baseline hides a regression"
             ),
             Verdict::New => format!("{name} has no baseline"),
-            Verdict::Gone => format!("{name} has a baseline, and was not counted"),
+            Verdict::Gone => format!("{name} has a baseline, but was not counted"),
         }
     }
 
-    /// In per cent; empty where there is nothing to compare.
+    /// Returns the change in per cent. Empty if the baseline or the count is missing.
     fn change(&self) -> String {
         let both = self.before.zip(self.now);
         both.map(|(before, now)| format!("{:+.2}", change(before, now))).unwrap_or_default()
     }
 }
 
-/// Prints them below each other.
+/// Prints the rows as a table.
 pub(crate) fn print(rows: &[Row<'_>]) {
     let line = |[name, before, now, change, verdict]: [&str; 5]| {
         let text = format!("{name:18} {before:>12} {now:>12} {change:>9}  {verdict}");
@@ -91,21 +93,21 @@ pub(crate) fn print(rows: &[Row<'_>]) {
         let count = |count: Option<u32>| count.map_or_else(|| "-".to_owned(), grouped);
         let verdict = match row.verdict() {
             Verdict::Within => "",
-            Verdict::Above => "dearer",
-            Verdict::Below => "cheaper",
+            Verdict::Above => "more",
+            Verdict::Below => "less",
             Verdict::New => "new",
-            Verdict::Gone => "gone",
+            Verdict::Gone => "missing",
         };
         line([row.name, &count(row.before), &count(row.now), &row.change(), verdict]);
     }
 }
 
-/// By how many per cent `now` is above `before`.
+/// Returns the change from `before` to `now` in per cent.
 fn change(before: u32, now: u32) -> f64 {
     (f64::from(now) - f64::from(before)) * 100.0 / f64::from(before.max(1))
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 fn grouped(number: u32) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -122,7 +124,7 @@ fn grouped(number: u32) -> String {
 mod tests {
     use super::*;
 
-    /// One path that may differ by 1 %, and one that may by 3 %.
+    /// A path with a tolerance of 1 %, and one with 3 %.
     fn baseline() -> Baseline {
         let toolchain = r#"{"rustc": "r", "valgrind": "v", "libc": "l", "cpu": "c"}"#;
         let paths = r#"{"a": {"instructions": 1000}, "b": {"instructions": 1000, "tolerance": 3}}"#;
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_held_to_its_own_tolerance_both_ways() {
+    fn a_count_may_differ_by_its_tolerance_both_ways() {
         for (a, b, verdict) in [
             (1000, 1000, Verdict::Within),
             (1010, 1030, Verdict::Within),
@@ -162,8 +164,8 @@ mod tests {
     fn a_failure_names_the_path_the_change_and_the_tolerance() {
         let (before, now) = (baseline(), counts(&[("a", 1100), ("b", 900)]));
         let rows = rows(Some(&before), &now);
-        assert_eq!(rows[0].complaint(), "a got dearer: +10.00 %, allowed are 1 %");
-        assert!(rows[1].complaint().starts_with("b got cheaper: -10.00 %, allowed are 3 %"));
+        assert_eq!(rows[0].complaint(), "a takes more: +10.00 %, the tolerance is 1 %");
+        assert!(rows[1].complaint().starts_with("b takes less: -10.00 %, the tolerance is 3 %"));
     }
 
     #[test]
@@ -183,7 +185,7 @@ mod tests {
     fn another_toolchain_is_named() {
         let now =
             serde_json::from_str(r#"{"rustc": "r", "valgrind": "w", "libc": "l", "cpu": "c"}"#);
-        assert_eq!(baseline().toolchain.differences(&now.unwrap()), ["v then, w now"]);
+        assert_eq!(baseline().toolchain.differences(&now.unwrap()), ["v before, w now"]);
     }
 
     #[test]

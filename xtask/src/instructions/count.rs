@@ -1,4 +1,4 @@
-//! Counting: what it needs, and what comes out.
+//! Runs the counts, and reads their output.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,17 +18,17 @@ pub(crate) type Counts = BTreeMap<String, u32>;
 /// The program that runs valgrind for the benches.
 const RUNNER: &str = "gungraun-runner";
 
-/// Installs what is missing.
+/// Installs valgrind and the runner if they are missing.
 pub(crate) fn provide() -> Result<()> {
     provide_valgrind()?;
     provide_runner(&tools())
 }
 
-/// Installs what is missing, and counts.
+/// Installs the missing tools, and counts.
 pub(crate) fn run() -> Result<Counts> {
     provide()?;
     let mut bench = cargo();
-    // A package of its own: at the root, features of others' tests would go into the build.
+    // With `--package`: in a build of the workspace, the tests of other packages would enable more features.
     bench
         .args(["bench", "--package", "comparison", "--features", "instructions"])
         .args(["--bench", "instructions", "--", "--output-format=json"])
@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result<Counts> {
     announce(&bench);
     let ran = bench.output().context("cannot run cargo")?;
     ensure!(ran.status.success(), "the benches failed, {}", ran.status);
-    parse(&String::from_utf8(ran.stdout).context("the benches' output is not text")?)
+    parse(&String::from_utf8(ran.stdout).context("the output of the benches is not UTF-8")?)
 }
 
 fn provide_valgrind() -> Result<()> {
@@ -45,24 +45,24 @@ fn provide_valgrind() -> Result<()> {
         return Ok(());
     }
     if find("apt-get").is_none() {
-        bail!("valgrind is not on PATH, and there is no apt-get here: install valgrind");
+        bail!("valgrind is not on PATH, and there is no apt-get to install it: install valgrind");
     }
     apt::install(&["valgrind"], &[])
 }
 
-/// Installs the runner, unless it is there at the version of the library, which takes no other.
+/// Installs the runner, unless it has the version of the library, which accepts no other.
 fn provide_runner(tools: &Path) -> Result<()> {
     let version = library_version()?;
     let installed = output(cargo().args(["install", "--list", "--root"]).arg(tools))?;
     if installed.lines().any(|line| line == format!("{RUNNER} v{version}:")) {
         return Ok(());
     }
-    // Without optimization it is built in half the time, and nearly all the time is valgrind's.
+    // A debug build takes half the time, and valgrind takes nearly all of the runtime.
     let install = ["install", "--locked", "--debug", RUNNER, "--version", &version, "--root"];
     execute(cargo().args(install).arg(tools))
 }
 
-/// The version of the library that the workspace is locked to.
+/// Returns the version of the library in the lock file.
 fn library_version() -> Result<String> {
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("Cargo.lock");
     let lock = fs::read_to_string(lock).context("cannot read Cargo.lock")?;
@@ -75,7 +75,7 @@ fn locked<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     lines.nth(1)?.strip_prefix("version = \"")?.strip_suffix('"')
 }
 
-/// What the runner says of one path. There is more to it.
+/// The runner's summary of one path, without the fields that are not needed.
 #[derive(Deserialize)]
 struct Summary {
     function_name: String,
@@ -113,21 +113,21 @@ struct Values {
     new: u32,
 }
 
-/// Reads the runner's output: one summary a line.
+/// Parses the runner's output, which has one summary in each line.
 fn parse(text: &str) -> Result<Counts> {
     let mut counts = Counts::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let summary: Summary = serde_json::from_str(line)
-            .with_context(|| format!("the runner's output is not as it should be: {line}"))?;
+            .with_context(|| format!("cannot parse the runner's output: {line}"))?;
         let [profile] = &summary.profiles[..] else {
-            bail!("{} was not counted once", summary.function_name);
+            bail!("{} does not have exactly one profile", summary.function_name);
         };
         let instructions = profile.data.total.metrics.instructions.values.new;
-        ensure!(instructions > 0, "{} took no instruction at all", summary.function_name);
+        ensure!(instructions > 0, "{} took no instructions", summary.function_name);
         let before = counts.insert(summary.function_name.clone(), instructions);
-        ensure!(before.is_none(), "{} is there twice", summary.function_name);
+        ensure!(before.is_none(), "{} was counted twice", summary.function_name);
     }
-    ensure!(!counts.is_empty(), "nothing was counted");
+    ensure!(!counts.is_empty(), "the runner's output has no counts");
     Ok(counts)
 }
 

@@ -1,16 +1,17 @@
-//! The kinds of servers, and what is run against each.
+//! The kinds of servers, with the suites for each.
 
 use crate::releases::{self, Release};
 
-/// A kind of server, and the tests of what runs on it.
+/// A kind of server, with its releases and suites.
 #[derive(Debug)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    /// What `cargo nextest run` is to build; in the short form, what plain tests build.
+    /// The arguments that tell `cargo nextest run` what to build. With `--quick` it builds the same as
+    /// `cargo xtask test`.
     pub(super) build: &'static [&'static str],
-    /// The variable that leads the tests to a running server, which none is to use.
+    /// The variable with the URL of a running server. It is removed, so that no test uses one.
     pub(super) url_variable: &'static str,
-    /// The variable with the folder of the binary; empty for none, which leaves Docker.
+    /// The variable with the folder of the binary. Empty means no binary, which leaves Docker.
     pub(super) path_variable: &'static str,
     pub(super) image_variable: &'static str,
     pub(super) releases: &'static [Release],
@@ -18,16 +19,16 @@ pub(crate) struct Kind {
     pub(super) suites: &'static [Suite],
 }
 
-/// Some of the tests.
+/// A group of tests.
 #[derive(Debug)]
 pub(super) struct Suite {
     pub(super) name: &'static str,
-    /// What the tests are told besides where the server is.
+    /// Variables for the tests, in addition to those of the server.
     pub(super) variables: &'static [(&'static str, &'static str)],
-    /// Which, in nextest's language.
+    /// The filter expression of nextest for a server from a binary.
     pub(super) by_binary: Option<&'static str>,
-    /// Which against a container: none that kills, pauses or wipes its server, or gives it
-    /// arguments of which the release in the image knows nothing.
+    /// The filter expression for a server in a container. It excludes tests that kill, pause or wipe their server, or
+    /// start it with arguments that the release in the image does not support.
     pub(super) in_docker: Option<&'static str>,
     pub(super) takes_long: bool,
 }
@@ -55,7 +56,7 @@ const ETCD: Kind = Kind {
             in_docker: Some("binary(/^conformance(_go_zero)?$/) - test(/rollback|rolled_back/)"),
             takes_long: false,
         },
-        // Their keys are written by the same code as go-zero's.
+        // Slow only, since the same code writes these layouts and that of go-zero.
         Suite {
             name: "conformance, Kratos and Kitex",
             variables: &[],
