@@ -1,11 +1,11 @@
-//! Which outcomes of calls count against an endpoint.
+//! The classification of calls: which outcomes count against an endpoint.
 
 use registry_balance::Outcome;
 use std::fmt;
 use std::sync::Arc;
 use tonic::Code;
 
-/// Which outcomes of calls count against an endpoint.
+/// A function that decides which outcomes of calls count against an endpoint.
 ///
 /// Several [failures](Outcome::Failure) in a row eject an endpoint, and each failure makes it look
 /// slower to the balancer. Default: [`CallEnd::default_outcome`]. A call that no server has processed

@@ -57,13 +57,13 @@ pub struct ChannelOptions {
     /// When a failing endpoint is ejected, so that it gets no calls for a while. `None` disables ejection.
     /// At most half of the endpoints are ejected at a time.
     pub ejection: Option<Ejection>,
-    /// Which outcomes of calls count against an endpoint. Default:
+    /// The function that decides which outcomes of calls count against an endpoint. Default:
     /// [`CallEnd::default_outcome`](crate::CallEnd::default_outcome).
     pub classify: Classify,
     /// Metadata that is sent with each call, such as go-zero's `app` and `token`. A key that the call
     /// itself sets takes precedence. Default: none.
     pub metadata: MetadataMap,
-    /// How to connect to an address.
+    /// The function that returns the tonic endpoint for an address.
     pub endpoint: MakeEndpoint,
 }
 
@@ -124,7 +124,7 @@ impl ChannelOptions {
         self
     }
 
-    /// Sets which outcomes of calls [count against](Self::classify) an endpoint.
+    /// Sets the function that [decides](Self::classify) which outcomes count against an endpoint.
     #[must_use]
     pub fn with_classify(mut self, classify: Classify) -> Self {
         self.classify = classify;
@@ -138,7 +138,7 @@ impl ChannelOptions {
         self
     }
 
-    /// Sets how to [connect](Self::endpoint) to an address.
+    /// Sets the function that returns the tonic [endpoint](Self::endpoint) for an address.
     #[must_use]
     pub fn with_endpoint(mut self, endpoint: MakeEndpoint) -> Self {
         self.endpoint = endpoint;
@@ -146,8 +146,8 @@ impl ChannelOptions {
     }
 }
 
-/// How to connect to an address: TLS, timeouts, window sizes. Default: `http://` and the address, with
-/// tonic's defaults.
+/// A function that returns the tonic endpoint for an address: TLS, timeouts, window sizes. Default: `http://` and
+/// the address, with tonic's defaults.
 ///
 /// A `connect_timeout` of the endpoint additionally limits the TCP connect. A `local_address` of the
 /// endpoint is ignored.

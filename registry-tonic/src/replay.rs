@@ -192,7 +192,7 @@ impl HttpBody for ReplayBody {
         (self.has_read || buffer.sent.is_none()) && buffer.ahead.is_none() && is_ended
     }
 
-    /// As tonic's own: a message says its length itself.
+    /// No hint, like tonic's own body: gRPC frames messages by their own length.
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
     }

@@ -1,4 +1,4 @@
-//! What this library reads, in the JSON form of the program in Go.
+//! The configuration that this library reads, in the JSON form of the program in Go.
 
 use serde_json::{Value, json};
 use service_registry::ServiceName;

@@ -26,7 +26,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 /// The deadline of every await.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a server does with a call.
+/// The reaction of a server to a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mode {
     Serve,
@@ -36,7 +36,7 @@ pub(crate) enum Mode {
     Hang,
 }
 
-/// A server in a runtime of its own, so that it can be killed with all its connections.
+/// A server in its own runtime, so that it can be killed with all its connections.
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
