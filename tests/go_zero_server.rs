@@ -292,7 +292,8 @@ fn an_error_names_the_wrong_field() {
     }
 }
 
-/// Prevents a bug: a server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its password.
+/// Prevents a bug: a server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its
+/// password.
 #[test]
 fn a_variable_is_refused_and_its_field_is_named() {
     let etcd = |fields: &str| format!("Name: a, ListenOn: ':80', Etcd: {{{fields}}}");

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// The name of a field, and a configuration in JSON with single quotes, in which `%` is the value of that field. JSON is
-/// also YAML.
+/// The name of a field, and a configuration in JSON with single quotes, in which `%` is the value of that field. JSON
+/// is also YAML.
 type Template = (&'static str, &'static [&'static str]);
 
 const SERVERS: [Template; 11] = [

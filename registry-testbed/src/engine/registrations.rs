@@ -64,8 +64,9 @@ pub(super) async fn a_superseded_claim_that_retries_does_not_displace_the_holder
     fixture.finish().await;
 }
 
-/// Prevents a bug: the claim of the older incarnation was applied, but its reply was delayed, and the newer incarnation took
-/// over. The older one repeated its claim, mistook the refusal for the first answer of its start, and took over again.
+/// Prevents a bug: the claim of the older incarnation was applied, but its reply was delayed, and the newer incarnation
+/// took over. The older one repeated its claim, mistook the refusal for the first answer of its start, and took over
+/// again.
 pub(super) async fn an_older_incarnation_with_delayed_replies_does_not_displace_a_newer_one(
     mut fixture: Fixture,
 ) {

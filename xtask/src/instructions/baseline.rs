@@ -69,8 +69,8 @@ impl HotPath {
     }
 }
 
-/// The other causes of a count: the compiler, valgrind, and the C library, which chooses its implementation of a copy or a
-/// comparison by the processor.
+/// The other causes of a count: the compiler, valgrind, and the C library, which chooses its implementation of a copy or
+/// a comparison by the processor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Toolchain {
