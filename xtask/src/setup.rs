@@ -17,8 +17,8 @@ struct Need {
 }
 
 /// All requirements. The build of etcd-client needs protoc and the well-known protos. The servers are needed even if
-/// the tests have URLs of others, since some tests kill and wipe their own. Tests compare bytes with etcdctl, and observe
-/// disk writes by strace, which exists only on Linux.
+/// the tests have URLs of others, since some tests kill and wipe their own. Tests compare bytes with etcdctl, and
+/// observe disk writes by strace, which exists only on Linux.
 const NEEDS: [Need; 6] = [
     Need { package: "protobuf-compiler", unit: None, is_met: || protoc().is_some() },
     Need { package: "libprotobuf-dev", unit: None, is_met: has_well_known_protos },
