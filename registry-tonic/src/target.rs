@@ -16,9 +16,8 @@ use std::str::FromStr;
 /// | the URL of a registry, with the option `service` | this service of this registry: `redis://h/0?prefix=prod&service=user.rpc` |
 ///
 /// An `etcd://` URL with the option `service` is the URL of a registry: its path is a prefix, and its option
-/// `layout` the layout. Without `service` it is a go-zero target, whose path is a key. A go-zero target may
-/// have a user and a password in front of its hosts, and has no option but `key`. `Debug` and `Display` hide
-/// the password.
+/// `layout` the layout. Without `service` it is a go-zero target, which may have a user and a password in front
+/// of its hosts, and has no option but `key`. `Debug` and `Display` hide the password.
 ///
 /// The forms follow go-zero's `zrpc/resolver/target.go` and `zrpc/resolver/internal/targets/endpoints.go`, and
 /// gRPC. `k8s://` and `consul://` are rejected with an error that says what to use instead.
