@@ -30,7 +30,7 @@ async fn the_error_of_a_scheme_that_is_not_built_in_names_its_feature() {
 async fn the_error_of_tls_that_is_not_built_in_names_its_features() {
     let message = refusal("etcds://127.0.0.1:2379").await;
     let needed = "the features `etcd` and `tls` of service-registry";
-    assert_eq!(message, format!("`etcds://` is not built in: it needs {needed}"));
+    assert_eq!(message, format!("`etcds://` is not built in: enable {needed}"));
 }
 
 #[cfg(feature = "mem")]
