@@ -1,21 +1,18 @@
-//! Figures beside their targets, and the evidence report.
-//!
-//! ```sh
-//! cargo run --release -p comparison -- figures --list     # what there is
-//! cargo run --release -p comparison -- figures pick grpc  # those whose names begin so
-//! cargo run --release -p comparison -- report             # the experiments on the claims about Redis
-//! ```
+//! Figures beside their targets, and the evidence report. The README has the commands.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use comparison::experiments::{Effort, Experiment, figures};
 use comparison::harness::{Progress, Server, Store, StoreOptions, machine, one_thread};
-use comparison::report::Evidence;
+use comparison::report::{Conditions, Report};
+use serde::Deserialize;
+use serde_json::Value;
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-/// Measures the registry, and what else could be used.
+/// Measures the registry beside its alternatives.
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
@@ -24,47 +21,57 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prints figures beside their targets. Fails if one that is counted misses its target.
+    /// Prints figures beside their targets. Fails if a counted figure misses its target.
     Figures(Figures),
     /// Runs the experiments and writes report.html, report.md and report.json.
-    Report(Report),
+    Report(ReportArgs),
 }
 
 #[derive(clap::Args)]
 struct Figures {
-    /// Those whose names begin so, or `all`.
+    /// The sets to measure, by name or prefix, or `all`.
     #[arg(required_unless_present = "list")]
     names: Vec<String>,
-    /// Lists the names.
+    /// Lists the sets.
     #[arg(long)]
     list: bool,
-    /// A few seconds for each, to see that it works: timings then say little.
+    /// Spends a few seconds on each set, to check that it works. Timings are then imprecise.
     #[arg(long)]
     quick: bool,
 }
 
 #[derive(clap::Args)]
-struct Report {
-    /// Less of everything: a few minutes.
+struct ReportArgs {
+    /// Does less of everything, in some nine minutes.
     #[arg(long)]
     quick: bool,
-    /// Which experiment, instead of all.
+    /// Runs only this experiment. May be repeated.
     #[arg(long)]
     only: Vec<Experiment>,
-    /// What workloads and faults are drawn from.
+    /// The seed of the workloads and faults.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// How often everything is done; an odd number has a median that was measured.
+    /// How often each measurement is repeated. With an odd number the median is a measured figure.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
+    /// Renders the figures of an earlier report.json, and measures nothing.
+    #[arg(long, conflicts_with_all = ["quick", "only", "seed", "rounds"])]
+    from: Option<PathBuf>,
     /// The folder to write to.
     #[arg(long, default_value = "target/report")]
     output: PathBuf,
 }
 
+/// The figures of an experiment.
+#[derive(Deserialize)]
+struct Measured {
+    name: Experiment,
+    raw: Value,
+}
+
 fn main() -> ExitCode {
     if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: run it with `--release`, or the figures mean nothing");
+        eprintln!("this is a debug build, whose figures mean nothing: build with `--release`");
     }
     let outcome = match Args::parse().command {
         Command::Figures(Figures { list: true, .. }) => {
@@ -86,7 +93,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn report(Report { quick, only, seed, rounds, output }: Report) -> Result<()> {
+fn report(args: ReportArgs) -> Result<()> {
+    let output = args.output.clone();
+    let Report { conditions, findings } = match &args.from {
+        Some(path) => {
+            let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_slice(&text).with_context(|| {
+                format!("{} is not the report.json of this program", path.display())
+            })?
+        }
+        None => measure(args)?,
+    };
+    let Conditions { seed, rounds, quick, .. } = conditions;
+    let effort = Effort { seed, rounds, quick };
+    let findings = findings.into_iter().map(|Measured { name, raw }| name.evaluate(raw, effort));
+    let report = Report { conditions, findings: findings.collect::<Result<_>>()? };
+    report.write(&output)?;
+    for finding in &report.findings {
+        println!("{}: {}\n  {}", finding.claim, finding.verdict, finding.headline);
+    }
+    println!("{}", output.join("report.html").display());
+    Ok(())
+}
+
+fn measure(args: ReportArgs) -> Result<Report<Measured>> {
+    let ReportArgs { quick, only, seed, rounds, .. } = args;
     let chosen = if only.is_empty() { Experiment::ALL.to_vec() } else { only };
     let effort = Effort { seed, rounds, quick };
     one_thread()?.block_on(async {
@@ -95,21 +126,17 @@ fn report(Report { quick, only, seed, rounds, output }: Report) -> Result<()> {
             servers.push(Server::start(store).await?.description().to_owned());
         }
         let mut findings = Vec::new();
-        for experiment in chosen {
-            let bar = Progress::new(experiment.name());
+        for name in chosen {
+            let bar = Progress::new(name.name());
             let progress = |step: &str, share: f64| bar.update(step, share);
-            findings.push(experiment.run(StoreOptions::default(), effort, &progress).await?);
+            let raw = name.run(StoreOptions::default(), effort, &progress).await?;
+            findings.push(Measured { name, raw });
         }
         #[expect(clippy::disallowed_methods, reason = "a date for people")]
         let now = SystemTime::now();
-        let made = humantime::format_rfc3339_seconds(now).to_string();
-        let evidence =
-            Evidence { made, machine: machine::describe(), servers, seed, quick, findings };
-        evidence.write(&output)?;
-        for finding in &evidence.findings {
-            println!("{}: {}\n  {}", finding.claim, finding.verdict, finding.figure);
-        }
-        println!("{}", output.join("report.html").display());
-        Ok(())
+        let (made, machine) =
+            (humantime::format_rfc3339_seconds(now).to_string(), machine::describe());
+        let conditions = Conditions { made, machine, servers, seed, rounds, quick };
+        Ok(Report { conditions, findings })
     })
 }

@@ -1,11 +1,11 @@
-//! The report, from the command line to its files, on real servers.
+//! The report, from the command line to its files. The experiments need real servers.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
 
-/// Runs one round of an experiment, checks its report, and returns the finding.
+/// Runs one round of an experiment, checks its report and returns the finding.
 fn report(experiment: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["report", "--quick", "--rounds", "1", "--seed", "11", "--only", experiment];
@@ -17,9 +17,9 @@ fn report(experiment: &str) -> Value {
     let [finding] = &json["findings"].as_array().unwrap()[..] else { panic!("{json}") };
     assert_eq!(finding["name"], experiment);
     let output = String::from_utf8_lossy(&run.stdout);
-    assert!(output.contains(finding["figure"].as_str().unwrap()), "{output}");
+    assert!(output.contains(finding["headline"].as_str().unwrap()), "{output}");
     let html = fs::read_to_string(folder.path().join("report.html")).unwrap();
-    assert!(html.contains("<svg") && html.contains(finding["claim"].as_str().unwrap()), "{html}");
+    assert!(html.contains("class=\"bars\"") && html.contains(finding["claim"].as_str().unwrap()), "{html}");
     finding.clone()
 }
 
@@ -81,16 +81,30 @@ fn a_partitioned_redis_loses_acknowledged_writes_and_raft_loses_none() {
 fn a_crashed_server_keeps_synced_writes_and_leases_survive_an_outage() {
     let finding = report("persistence");
     assert_eq!(finding["verdict"], "in-part");
-    let run = |mode: &str| &finding["raw"][mode][0];
+    let run = |mode: &str| &finding["raw"]["runs"][mode][0];
     assert_eq!(run("plain-keys")["listed"], 0);
     for mode in ["redis-always", "etcd"] {
         let run = run(mode);
         let figures = (&run["lost"], &run["unsynced"]["Ok"], &run["listed"]);
         assert_eq!(figures, (&0.into(), &0.into(), &50.into()), "{mode}: {run}");
     }
-    // A write is acknowledged before it is on disk, except for the few that coincide with the sync of the second.
+    // Nearly every write is acknowledged before the sync that happens once per second.
     let run = run("redis-every-second");
     assert!(run["unsynced"]["Ok"].as_u64().unwrap() > 100, "{run}");
+}
+
+#[test]
+fn the_report_in_docs_follows_from_its_figures() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/report");
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_comparison"));
+    program.args(["report", "--from", &format!("{docs}/report.json"), "--output"]);
+    assert!(program.arg(folder.path()).status().unwrap().success());
+    for file in ["report.md", "report.html", "report.json"] {
+        let rendered = fs::read_to_string(folder.path().join(file)).unwrap();
+        let is_current = rendered == fs::read_to_string(format!("{docs}/{file}")).unwrap();
+        assert!(is_current, "{file} is outdated: run `report --from` as the README says");
+    }
 }
 
 #[test]

@@ -2,38 +2,41 @@
 //! it, or its server crashes and another takes over. Which changes does it miss, and can it detect that?
 
 use super::deployment::{Deployment, Topology};
-use super::observation::{self, observe_fault, spread, write_all};
+use super::observation::{self, Scores, observe_fault, spread, undetected_share, write_all};
 use super::observers::{ObserverArm, Servers};
 use super::score::Score;
 use super::{Effort, Progress, side_by_side};
 use crate::harness::{Change, Client, Spread, StoreOptions};
-use crate::report::finding::{Finding, Verdict};
+use crate::report::finding::{Choice, Finding, Verdict};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use registry_testbed::proxy::Fault;
-use serde_json::json;
-use std::collections::BTreeMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::Barrier;
 use tokio::time::sleep;
 
-/// How many instances there are, changed in a round robin.
+/// The number of instances, which are updated in turn.
 const INSTANCES: u8 = 50;
 
-/// How many bytes each instance carries while the observer is paused.
+/// The payload of each instance in bytes while the observer is paused.
 const PAYLOAD_LEN: usize = 4_000;
 
 /// The time between two changes in a failover.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long after all observers follow a server is killed.
+/// The time from when all observers follow until a server is killed.
 const KILLED_AFTER: Duration = Duration::from_secs(1);
 
-/// All rounds of each arm.
-type Scores = BTreeMap<ObserverArm, Vec<Score>>;
+#[derive(Deserialize)]
+struct Figures {
+    pauses: Scores,
+    failovers: Scores,
+}
 
-/// Runs the experiment.
-pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+/// Runs the experiment and returns its figures.
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let servers = Servers::start(at.clone()).await?;
     let once = async |arm: ObserverArm, round: u32| {
         pause(arm, &servers, &format!("delivery-{round}")).await.with_context(|| arm.name())
@@ -49,14 +52,14 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
     for (arm, score) in rounds.into_values().flatten().flatten() {
         failovers.entry(arm).or_default().push(score);
     }
-    Ok(finding(&pauses, &failovers, effort))
+    Ok(json!({ "pauses": pauses, "failovers": failovers }))
 }
 
 /// Writes more updates than a server buffers for a subscriber (32 MB) and the kernel beside it, while nothing is read
 /// from the observer's connections.
 async fn pause(arm: ObserverArm, servers: &Servers, service: &str) -> Result<Score> {
     let (clients, proxy) = arm.pair_via_proxy(servers, service, PAYLOAD_LEN).await?;
-    // etcd takes ten times as long for each, and buffers nothing for a paused watch.
+    // A write to etcd takes ten times as long, and etcd buffers nothing for a paused watch.
     let workload = workload(if arm.is_on_etcd() { 2_000 } else { 12_000 });
     let fault = async |writer: &mut dyn Client, rest: &[Change]| {
         proxy.inject(Fault::Blackhole);
@@ -106,25 +109,28 @@ fn workload(changes: u32) -> Vec<Change> {
 }
 
 /// Evaluates the figures.
-fn finding(pauses: &Scores, failovers: &Scores, effort: Effort) -> Finding {
+pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
+    let Figures { pauses, failovers } = &Figures::deserialize(&raw)?;
     let undetected = |scores: &Scores, arm| spread(&scores[&arm], |score| score.undetected);
     let published = [ObserverArm::Publish, ObserverArm::PublishAndReread];
     let published = published.map(|arm| undetected(pauses, arm));
-    let ours = undetected(pauses, ObserverArm::OursOnRedis);
-    let ours_in_failover = undetected(failovers, ObserverArm::OursOnRedis);
-    let verdict = judge(&published, &[ours, ours_in_failover]);
-    Finding {
+    let ours = [pauses, failovers].map(|scores| undetected(scores, ObserverArm::OursOnRedis));
+    let verdict = judge(&published, &ours);
+    Ok(Finding {
         name: "delivery",
-        claim: "pub/sub is unsuitable for production",
+        claim: "Pub/sub is unsuitable for production",
         verdict,
-        figure: format!(
-            "undetected missed changes of a paused observer: a subscriber {} of {}, the registry on Redis {ours}, on etcd {}; over a failover: a subscriber {}, the registry on Redis {ours_in_failover}, on etcd {}",
-            published[0],
-            spread(&pauses[&ObserverArm::Publish], |score| score.written),
-            undetected(pauses, ObserverArm::OursOnEtcd),
-            undetected(failovers, ObserverArm::Publish),
-            undetected(failovers, ObserverArm::OursOnEtcd),
+        headline: format!(
+            "Without noticing, a paused subscriber missed {:.0} % of the changes, and a paused client of the registry on Redis missed {}.",
+            undetected_share(pauses, ObserverArm::Publish).median,
+            undetected_share(pauses, ObserverArm::OursOnRedis).at_most("%"),
         ),
+        picture: observation::picture("Changes missed without noticing while paused, in %", pauses),
+        advice: match verdict {
+            Verdict::Confirmed => vec![(Choice::Redis("streams that clients read by position, as in the registry"), "A client that is paused or lags must not miss a change unnoticed.")],
+            Verdict::InPart => vec![(Choice::Etcd, "A client that is paused or lags must not miss a change unnoticed.")],
+            Verdict::Refuted => Vec::new(),
+        },
         reason: match verdict {
             Verdict::Confirmed => "A server disconnects a subscriber that lags, and the messages published meanwhile are lost, undetected. A stream that is read by position keeps them, or reports that they are trimmed.",
             Verdict::InPart => "Paused subscribers miss what is published, and the registry on Redis missed changes undetected, too.",
@@ -143,11 +149,11 @@ fn finding(pauses: &Scores, failovers: &Scores, effort: Effort) -> Finding {
             "Median of the rounds, with minimum and maximum. Verdict: confirmed if paused subscribers miss changes undetected in every round, and the registry on Redis never, neither paused nor over a failover; in part if it does, too; else refuted.".to_owned(),
         ],
         repeat: super::repeat("delivery", effort),
-        raw: json!({ "pauses": pauses, "failovers": failovers }),
-    }
+        raw,
+    })
 }
 
-/// Judges by the undetected missed changes: of paused subscribers, and of the registry on Redis at any time.
+/// Judges by the undetected missed changes of paused subscribers, and of the registry on Redis in both tests.
 fn judge(published: &[Spread], ours: &[Spread]) -> Verdict {
     let misses = published.iter().all(|missed| missed.min > 0.0);
     Verdict::of(misses && ours.iter().all(|missed| missed.max <= 0.0), misses)

@@ -4,10 +4,10 @@ use crate::harness::StoreOptions;
 use crate::harness::stores::own;
 use anyhow::Result;
 use registry_testbed::servers::{EtcdCluster, Process, RedisCluster, RedisSentinel};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How the servers are replicated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Topology {
     /// A primary, two replicas and three sentinels.

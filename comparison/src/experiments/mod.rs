@@ -16,6 +16,8 @@ use crate::report::finding::Finding;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use futures_util::future::try_join_all;
+use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -23,9 +25,9 @@ use tokio::time::{sleep, timeout};
 /// How thorough to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// What the workload and the faults are drawn from.
+    /// The seed of the workload and the faults.
     pub seed: u64,
-    /// How often everything is done, each time in another order.
+    /// How often each measurement is repeated, each time in another order.
     pub rounds: u32,
     /// Whether to do less of everything.
     pub quick: bool,
@@ -34,27 +36,27 @@ pub struct Effort {
 /// A callback for the progress of an experiment: a line, and a share from 0 to 1.
 pub type Progress<'a> = &'a dyn Fn(&str, f64);
 
-/// How long one round of an experiment may take; most take less than one.
+/// The timeout of one round of an experiment; most take less than a minute.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// How long anything may take in it that usually takes less than a failover.
+/// The timeout of a step in a round that usually takes less than a failover.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time between two looks at something, and between two tries.
+/// The interval between two polls or two retries.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// An experiment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Experiment {
-    /// Whether changes can be missed, and whether that is noticed.
+    /// Which changes a disconnected observer misses, and whether it detects that.
     Versioning,
     /// What a paused observer misses.
     Delivery,
-    /// How soon a change and an expiry are seen.
+    /// How soon an observer sees a change and an expiry.
     Latency,
-    /// What is lost when the primary or leader is partitioned.
+    /// Which writes are lost when the primary or leader is partitioned.
     Partition,
-    /// What a crashed server loses, and which instances are listed after an outage.
+    /// Which writes a crashed server loses, and which instances are listed after an outage.
     Persistence,
 }
 
@@ -62,7 +64,7 @@ impl Experiment {
     pub const ALL: [Self; 5] =
         [Self::Versioning, Self::Delivery, Self::Latency, Self::Partition, Self::Persistence];
 
-    /// What it is called on the command line.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Versioning => "versioning",
@@ -73,13 +75,13 @@ impl Experiment {
         }
     }
 
-    /// Runs it. If a fault took no effect there is no finding.
+    /// Runs the experiment and returns every figure of every round. Fails if a fault had no effect.
     pub async fn run(
         self,
         at: StoreOptions,
         effort: Effort,
         progress: Progress<'_>,
-    ) -> Result<Finding> {
+    ) -> Result<Value> {
         match self {
             Self::Versioning => versioning::run(at, effort, progress).await,
             Self::Delivery => delivery::run(at, effort, progress).await,
@@ -88,9 +90,21 @@ impl Experiment {
             Self::Persistence => persistence::run(at, effort, progress).await,
         }
     }
+
+    /// Evaluates the figures of a run.
+    pub fn evaluate(self, raw: Value, effort: Effort) -> Result<Finding> {
+        let evaluate = match self {
+            Self::Versioning => versioning::evaluate,
+            Self::Delivery => delivery::evaluate,
+            Self::Latency => latency::evaluate,
+            Self::Partition => partition::evaluate,
+            Self::Persistence => persistence::evaluate,
+        };
+        evaluate(raw, effort).with_context(|| format!("invalid figures of {}", self.name()))
+    }
 }
 
-/// Makes rounds of all arms. Those of a round run side by side: the machine is the same to each.
+/// Runs rounds of all arms. The arms of a round run concurrently, so that all have the same machine.
 async fn side_by_side<A: Copy + Ord, R>(
     arms: &[A],
     effort: Effort,
@@ -110,7 +124,7 @@ async fn side_by_side<A: Copy + Ord, R>(
     Ok(runs)
 }
 
-/// Looks for something repeatedly, until it is there.
+/// Polls until `look` returns a value.
 async fn poll<T>(missing: &str, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T> {
     let looking = async {
         loop {
@@ -123,7 +137,7 @@ async fn poll<T>(missing: &str, mut look: impl AsyncFnMut() -> Option<T>) -> Res
     timeout(TIMEOUT, looking).await.with_context(|| format!("{missing}, within {TIMEOUT:?}"))
 }
 
-/// Waits until something is so.
+/// Polls until `is_so` holds.
 async fn wait_until(missing: &str, is_so: impl Fn() -> bool) -> Result<()> {
     poll(missing, async || is_so().then_some(())).await
 }
@@ -135,7 +149,7 @@ async fn with_timeout<R>(round: impl Future<Output = Result<R>>) -> Result<R> {
         .with_context(|| format!("no end after {ROUND_TIMEOUT:?}"))?
 }
 
-/// The command that makes an experiment again.
+/// Returns the command that repeats an experiment.
 fn repeat(name: &str, effort: Effort) -> String {
     let Effort { seed, rounds, quick } = effort;
     let quick = if quick { " --quick" } else { "" };

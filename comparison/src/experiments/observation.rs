@@ -1,4 +1,4 @@
-//! What an observer misses while faults are injected.
+//! The changes that an observer misses while faults are injected.
 
 use super::observers::ObserverArm;
 use super::score::{Score, score};
@@ -10,13 +10,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// How many changes are written before the fault.
+/// The number of changes before the fault.
 const BEFORE_FAULT: usize = 100;
 
-/// An observer that sees nothing for so long after the fault does not converge any more.
+/// All rounds of each arm.
+pub(super) type Scores = BTreeMap<ObserverArm, Vec<Score>>;
+
+/// An observer that sees no event for this long after the fault counts as not converging.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Follows a service with an observer while something is done with the writer.
+/// Runs `work` with the writer while the observer follows the service.
 pub(super) async fn observe<T>(
     [mut writer, observer]: [Box<dyn Client>; 2],
     work: impl AsyncFnOnce(&mut dyn Client, &EventLog) -> Result<T>,
@@ -41,12 +44,12 @@ pub(super) async fn observe_fault(
     observe(clients, async |writer, log| {
         let (first, rest) = workload.split_at(BEFORE_FAULT);
         write_all(writer, first, Duration::ZERO).await?;
-        // What an observer misses proves nothing if it does not even follow without faults.
-        converge(first, log).await.context("it does not even follow without faults")?;
+        // Missed changes prove nothing about an observer that does not follow without faults either.
+        converge(first, log).await.context("the observer does not follow without faults")?;
         fault(writer, rest).await?;
         let mut seen = None;
         while timeout(SILENCE, converge(workload, log)).await.is_err() {
-            // Some observers never converge: that is a result.
+            // An observer that never converges is a result, not an error.
             if seen.replace(log.events().len()) == Some(log.events().len()) {
                 break;
             }
@@ -56,7 +59,7 @@ pub(super) async fn observe_fault(
     .await
 }
 
-/// Writes one change after the other, each when it is due, and retries it until it is acknowledged.
+/// Writes the changes one after the other, each when it is due, and retries each until it is acknowledged.
 pub(super) async fn write_all(
     writer: &mut dyn Client,
     changes: &[Change],
@@ -76,7 +79,7 @@ async fn converge(written: &[Change], log: &EventLog) -> Result<()> {
     wait_until("the observer does not converge", has_converged).await
 }
 
-/// Waits until the observer has seen something, which is looked for from the last.
+/// Waits until the observer has seen an event. Searches from the latest, which is faster.
 pub(super) async fn wait_for(log: &EventLog, event: &Event) -> Result<()> {
     let is_seen = || log.events().iter().rev().any(|(_, seen)| seen == event);
     let missing = format!("the observer does not see {event:?}");
@@ -91,8 +94,22 @@ pub(super) fn spread(scores: &[Score], figure: fn(&Score) -> usize) -> Spread {
     Spread::of(scores.iter().map(|score| as_f64(figure(score))))
 }
 
-/// Shows what was missed in all rounds of each arm.
-pub(super) fn exhibit(title: &str, scores: &BTreeMap<ObserverArm, Vec<Score>>) -> Exhibit {
+/// Returns the undetected missed changes of an arm, in percent of the written ones.
+pub(super) fn undetected_share(scores: &Scores, arm: ObserverArm) -> Spread {
+    let share = |score: &Score| 100.0 * as_f64(score.undetected) / as_f64(score.written);
+    Spread::of(scores[&arm].iter().map(share))
+}
+
+/// Plots the undetected missed changes of the arms that people choose from.
+pub(super) fn picture(title: &str, scores: &Scores) -> Exhibit {
+    let arms = [ObserverArm::Publish, ObserverArm::Keyspace, ObserverArm::OursOnRedis];
+    let arms = arms.into_iter().chain([ObserverArm::OursOnEtcd]);
+    let bar = |arm: ObserverArm| (arm.name(), undetected_share(scores, arm).rounded(1).median);
+    Exhibit::picture(title, arms.map(bar))
+}
+
+/// Returns a table of the missed changes in all rounds of each arm.
+pub(super) fn exhibit(title: &str, scores: &Scores) -> Exhibit {
     let columns = ["written", "missed", "undetected", "full reads", "resyncs", "stale at the end"];
     let mut exhibit = Exhibit::new(title, &columns, &["undetected", "detected"]);
     for (arm, scores) in scores {

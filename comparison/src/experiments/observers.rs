@@ -7,7 +7,7 @@ use crate::harness::stores::connect;
 use crate::harness::{Client, EtcdServer, RedisLink, RedisServer, StoreOptions};
 use anyhow::{Context, Result};
 use registry_testbed::proxy::Proxy;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How a client is opened.
@@ -28,7 +28,7 @@ pub const OBSERVER: ClientOptions =
     ClientOptions { payload_len: 0, patience: Duration::from_millis(500) };
 
 /// A way to follow a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObserverArm {
     /// `HSET` and `PUBLISH`, and a subscriber that reconnects.

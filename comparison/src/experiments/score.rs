@@ -1,11 +1,11 @@
 //! What an observer missed of what was written.
 
 use crate::harness::{Change, Event};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How an observer did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Score {
     /// Changes that were written.
     pub written: usize,

@@ -1,17 +1,16 @@
 //! *Redis lacks versioning*: an observer is disconnected repeatedly while instances are registered, updated and
 //! deregistered. Which changes does it miss, and can it detect that?
 
-use super::observation::{self, observe_fault, spread, write_all};
+use super::observation::{self, Scores, observe_fault, spread, undetected_share, write_all};
 use super::observers::{ObserverArm, Servers};
-use super::score::Score;
 use super::{Effort, Progress, side_by_side};
-use crate::harness::{Change, Client, Spread, StoreOptions, as_f64};
-use crate::report::finding::{Finding, Verdict};
+use crate::harness::{Change, Client, Spread, StoreOptions};
+use crate::report::finding::{Choice, Finding, Verdict};
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use registry_testbed::proxy::{Fault, Proxy};
-use serde_json::json;
-use std::collections::BTreeMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -21,8 +20,8 @@ const INSTANCES: u8 = 50;
 /// The time between two changes.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Runs the experiment.
-pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+/// Runs the experiment and returns its figures.
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let servers = Servers::start(at).await?;
     let changes = if effort.quick { 1_000 } else { 10_000 };
     let once = async |arm: ObserverArm, round: u32| {
@@ -41,11 +40,10 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
         };
         observe_fault(clients, &workload, fault).await.with_context(|| arm.name())
     };
-    let scores = side_by_side(&ObserverArm::ALL, effort, progress, once).await?;
-    Ok(finding(&scores, effort))
+    Ok(json!(side_by_side(&ObserverArm::ALL, effort, progress, once).await?))
 }
 
-/// Returns so many random registrations, updates and deregistrations.
+/// Returns random registrations, updates and deregistrations.
 fn workload(seed: u64, changes: u32) -> Vec<Change> {
     let mut random = Rng::with_seed(seed);
     let mut there = [false; INSTANCES as usize];
@@ -59,7 +57,7 @@ fn workload(seed: u64, changes: u32) -> Vec<Change> {
     (1..=changes).map(change).collect()
 }
 
-/// Resets all connections, and refuses new ones for a while, again and again.
+/// Repeatedly resets all connections and refuses new ones for a while.
 async fn cut_repeatedly(proxy: &Proxy, seed: u64) {
     let mut random = Rng::with_seed(seed ^ 0x9e37_79b9_7f4a_7c15);
     loop {
@@ -72,32 +70,35 @@ async fn cut_repeatedly(proxy: &Proxy, seed: u64) {
 }
 
 /// Evaluates the figures.
-fn finding(scores: &BTreeMap<ObserverArm, Vec<Score>>, effort: Effort) -> Finding {
+pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
+    let scores = Scores::deserialize(&raw)?;
     let undetected = |arm: &ObserverArm| spread(&scores[arm], |score| score.undetected);
     let written = scores[&ObserverArm::Publish][0].written;
     let plain = scores.keys().filter(|arm| arm.is_plain_redis());
     let plain: Vec<Spread> = plain.map(undetected).collect();
-    let percent = |undetected: &Spread| (100.0 * undetected.median / as_f64(written)).round();
-    let shares = Spread::of(plain.iter().map(percent));
-    let ours = undetected(&ObserverArm::OursOnRedis);
-    let verdict = judge(&plain, ours);
-    Finding {
+    let verdict = judge(&plain, undetected(&ObserverArm::OursOnRedis));
+    Ok(Finding {
         name: "versioning",
         claim: "Redis lacks versioning",
         verdict,
-        figure: format!(
-            "Plain Redis clients missed {}-{} % of {written} changes without noticing; the registry missed {ours} on Redis and {} on etcd",
-            shares.min,
-            shares.max,
-            undetected(&ObserverArm::OursOnEtcd),
+        headline: format!(
+            "Without noticing, a plain Redis client that was disconnected repeatedly missed {:.0} % of the changes, and a client of the registry on Redis missed {}.",
+            undetected_share(&scores, ObserverArm::Publish).median,
+            undetected_share(&scores, ObserverArm::OursOnRedis).at_most("%"),
         ),
+        picture: observation::picture("Changes missed without noticing, in %", &scores),
+        advice: match verdict {
+            Verdict::Confirmed => vec![(Choice::Etcd, "A client must detect the changes that it missed while it was disconnected.")],
+            Verdict::InPart => vec![(Choice::Redis("revisions that scripts assign, as in the registry"), "A client must detect the changes that it missed while it was disconnected.")],
+            Verdict::Refuted => Vec::new(),
+        },
         reason: match verdict {
             Verdict::Confirmed => "Clients miss changes and cannot detect it, with the registry too.",
             Verdict::InPart => "Plain Redis has no revision by which a client detects a gap: a client that reconnects reads everything, and still does not know which changes it missed. Revisions can be built from scripts and streams, and then no change is missed.",
             Verdict::Refuted => "The registry on Redis missed nothing, and not every arm of plain Redis missed changes undetected in every round.",
         }
         .to_owned(),
-        exhibits: vec![observation::exhibit("Changes missed by a disconnected observer", scores)],
+        exhibits: vec![observation::exhibit("Changes missed by a disconnected observer", &scores)],
         method: vec![
             format!("{written} random registrations, updates and deregistrations of {INSTANCES} instances, one every {} ms, by a writer without faults.", INTERVAL.as_millis()),
             "The observer's connections are reset every 200 ms, and new ones are refused for 50 to 500 ms; the schedule is the same for all arms.".to_owned(),
@@ -105,11 +106,11 @@ fn finding(scores: &BTreeMap<ObserverArm, Vec<Score>>, effort: Effort) -> Findin
             "Median of the rounds, with minimum and maximum. Verdict: confirmed if the registry on Redis misses anything undetected; in part if only plain Redis does, with all its arms and in every round; else refuted.".to_owned(),
         ],
         repeat: super::repeat("versioning", effort),
-        raw: json!(scores),
-    }
+        raw,
+    })
 }
 
-/// Judges by the undetected missed changes: of each arm of plain Redis, and of the registry on Redis.
+/// Judges by the undetected missed changes of each plain Redis arm, and of the registry on Redis.
 fn judge(plain: &[Spread], ours: Spread) -> Verdict {
     Verdict::of(ours.max > 0.0, plain.iter().all(|missed| missed.min > 0.0))
 }

@@ -5,7 +5,7 @@ use super::table::seconds;
 use anyhow::{Context, Result};
 use registry_testbed::servers::{Process, ServerOptions};
 use rustix::fs::statfs;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::{env, fmt};
 use tokio::time::Instant;
 
 /// A level of durability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// An acknowledged write is on disk.
@@ -34,7 +34,7 @@ pub(super) const SYNCS: &str = "fsync at every commit";
 const RECORD_LEN: usize = 300;
 
 /// How long it takes to append a record to a file and sync it to disk.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct SyncCost {
     /// The median.
     pub p50: Duration,

@@ -181,6 +181,12 @@ impl Spread {
         }
     }
 
+    /// Describes the maximum, with a unit: `none`, or at most so many.
+    pub fn at_most(self, unit: &str) -> String {
+        let tenths = (self.max * 10.0).ceil() / 10.0;
+        if tenths > 0.0 { format!("up to {tenths} {unit}") } else { "none".to_owned() }
+    }
+
     /// Rounds to so many decimals.
     #[must_use]
     pub fn rounded(self, digits: i32) -> Self {

@@ -1,25 +1,27 @@
-//! What an experiment found.
+//! The result of an experiment.
 
 use serde::Serialize;
 use std::fmt;
 
-/// What an experiment found, and all that a reader needs to judge it.
+/// The result of an experiment, with all that a reader needs to judge it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     /// The experiment's name on the command line.
     pub name: &'static str,
-    /// The claim, as it is usually made.
+    /// The claim, as people make it.
     pub claim: &'static str,
-    /// What the figures say of it.
     pub verdict: Verdict,
-    /// The figure that decides.
-    pub figure: String,
+    /// The result in one sentence with at most two figures.
+    pub headline: String,
+    /// A plot of the figures in the headline, beside those of other arms.
+    pub picture: Exhibit,
+    /// What the verdict means for the choice of a store: a choice, and the requirement that it meets.
+    pub advice: Vec<(Choice, &'static str)>,
     pub reason: String,
-    /// The figures, each group with its plot.
     pub exhibits: Vec<Exhibit>,
-    /// What was done, and what decides.
+    /// What was done, and the rule of the verdict.
     pub method: Vec<String>,
-    /// The command that does it again.
+    /// The command that repeats the experiment.
     pub repeat: String,
     /// Every figure of every round.
     pub raw: serde_json::Value,
@@ -29,23 +31,31 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// The claim is true.
     Confirmed,
-    /// The claim is true of some arms, and not of others.
+    /// The claim is true of some arms only.
     InPart,
-    /// It is not true.
     Refuted,
+}
+
+/// A choice of a store, in the order of the decision table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    Etcd,
+    /// Redis, with these settings.
+    Redis(&'static str),
+    Neither,
 }
 
 /// Figures as a table, and as a plot with a bar for each row.
 #[derive(Clone, Debug, Serialize)]
 pub struct Exhibit {
     pub title: String,
-    /// On what they were taken, where it is not the same for all of the report.
+    /// The servers of these figures, where they are not those of the whole report.
     pub notes: Vec<String>,
-    /// The columns of the table, after the name of the row.
+    /// The columns of the table, after the name of the row. A picture has none.
     pub columns: Vec<String>,
-    /// What the parts of a bar are.
+    /// The names of the parts of a bar.
     pub parts: Vec<String>,
     pub rows: Vec<Row>,
 }
@@ -60,7 +70,6 @@ pub struct Row {
 }
 
 impl Verdict {
-    /// Confirmed if so, or else in part if so.
     pub fn of(is_confirmed: bool, is_in_part: bool) -> Self {
         match (is_confirmed, is_in_part) {
             (true, _) => Self::Confirmed,
@@ -77,6 +86,15 @@ impl Exhibit {
         Self { title, notes: Vec::new(), columns, parts, rows: Vec::new() }
     }
 
+    /// Returns a plot without a table. The title names the unit.
+    pub fn picture<'a>(title: &str, bars: impl IntoIterator<Item = (&'a str, f64)>) -> Self {
+        let mut picture = Self::new(title, &[], &[]);
+        for (name, length) in bars {
+            picture.add(name, None::<String>, [length]);
+        }
+        picture
+    }
+
     pub fn add<S: ToString>(
         &mut self,
         name: impl Into<String>,
@@ -88,6 +106,18 @@ impl Exhibit {
     }
 }
 
+impl Row {
+    /// Returns the length of the bar.
+    pub fn length(&self) -> f64 {
+        self.bar.iter().sum()
+    }
+
+    /// Returns the length of the bar with two decimals.
+    pub fn number(&self) -> f64 {
+        (self.length() * 100.0).round() / 100.0
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -95,5 +125,15 @@ impl fmt::Display for Verdict {
             Self::InPart => "in part",
             Self::Refuted => "refuted",
         })
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Etcd => f.write_str("**etcd**"),
+            Self::Redis(settings) => write!(f, "**Redis** with {settings}"),
+            Self::Neither => f.write_str("**neither**"),
+        }
     }
 }

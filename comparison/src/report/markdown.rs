@@ -1,14 +1,18 @@
 //! The report as Markdown.
 
-use super::Evidence;
-use super::finding::{Exhibit, Finding};
+use super::Report;
+use super::finding::{Exhibit, Finding, Row};
 
 pub(super) const TITLE: &str = "Why not Redis as a registry?";
 
-/// Returns the page, with what `plot` makes of each exhibit above its table.
-pub(super) fn page(evidence: &Evidence, plot: impl Fn(&Exhibit) -> String) -> String {
-    let verdict = |finding: &Finding| {
-        row([finding.claim, &format!("**{}**", finding.verdict), &finding.figure])
+/// The length of the longest bar, in characters.
+const WIDTH: f64 = 20.0;
+
+/// Returns the page. `plot` renders an exhibit above its table, and a picture.
+pub(super) fn page(report: &Report, plot: impl Fn(&Exhibit) -> String) -> String {
+    let first = |finding: &Finding| {
+        let Finding { claim, verdict, headline, picture, .. } = finding;
+        format!("**{claim}: {verdict}.** {headline}\n\n{}\n", plot(picture))
     };
     let section = |finding: &Finding| {
         let Finding { claim, verdict, reason, exhibits, method, repeat, .. } = finding;
@@ -16,14 +20,33 @@ pub(super) fn page(evidence: &Evidence, plot: impl Fn(&Exhibit) -> String) -> St
         let method = list(method);
         format!("\n## {claim}: {verdict}\n\n{reason}\n\n{exhibits}{method}\n```sh\n{repeat}\n```\n")
     };
+    let findings = &report.findings;
+    let mut advice: Vec<_> = findings.iter().flat_map(|finding| &finding.advice).collect();
+    advice.sort_by_key(|(choice, _)| *choice);
+    let advice = advice.iter().map(|(choice, when)| row([&*choice.to_string(), *when]));
     format!(
-        "# {TITLE}\n\n{}{}{}\n{}{}",
-        row(["claim", "verdict", "the figure"]),
-        row(["---"; 3]),
-        evidence.findings.iter().map(verdict).collect::<String>(),
-        list(&evidence.conditions()),
-        evidence.findings.iter().map(section).collect::<String>()
+        "# {TITLE}\n\n{}## Which store?\n\n{}{}{}\n{}{}",
+        findings.iter().map(first).collect::<String>(),
+        row(["choose", "when"]),
+        row(["---"; 2]),
+        advice.collect::<String>(),
+        list(&report.conditions.lines()),
+        findings.iter().map(section).collect::<String>()
     )
+}
+
+/// Renders a picture as text. An exhibit with a table needs none.
+pub(super) fn bars(Exhibit { title, columns, rows, .. }: &Exhibit) -> String {
+    let longest = rows.iter().map(Row::length).fold(f64::MIN_POSITIVE, f64::max);
+    let bar = |of: &Row| {
+        let length = (0..).map(f64::from).take_while(|n| n * longest < of.length() * WIDTH).count();
+        row([&*of.name, &format!("{} {}", "#".repeat(length), of.number())])
+    };
+    if !columns.is_empty() {
+        return String::new();
+    }
+    let rows = rows.iter().map(bar).collect::<String>();
+    format!("{}{}{rows}", row([title.as_str(), ""]), row(["---"; 2]))
 }
 
 fn exhibit(Exhibit { title, notes, columns, rows, .. }: &Exhibit, plot: &str) -> String {
@@ -54,10 +77,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_page_starts_with_the_headlines_and_the_decision_table() {
+        let text = page(&sample(Verdict::Refuted), bars);
+        let first =
+            "**Redis lacks versioning: refuted.** It missed 5 & <none>.\n\n| Missed, in % |  |\n";
+        assert!(text.contains(first), "{text}");
+        assert!(text.contains("| plain | ########## 5 |\n| registry | #################### 10 |"));
+        let choices = "| **etcd** | it survives. |\n| **Redis** with AOF | it is fast. |";
+        assert!(text.contains(choices), "{text}");
+    }
+
+    #[test]
     fn all_lines_of_a_table_have_the_same_number_of_cells() {
-        let text = page(&sample(Verdict::Refuted), |_| String::new());
-        let row = "| Redis lacks versioning | **refuted** | 5 (3..9) & <none> |";
-        assert!(text.contains(row), "{text}");
+        let text = page(&sample(Verdict::Refuted), bars);
         let table = "|  | missed \\| found |\n| --- | --- |\n| HSET + PUBLISH | 5 (3..9) |";
         assert!(text.contains(table), "{text}");
     }

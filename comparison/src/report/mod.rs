@@ -1,42 +1,48 @@
-//! The evidence report: what the experiments found, for people and for machines.
+//! The evidence report, for people and for machines.
 
 #![allow(clippy::format_collect, reason = "a page is made once")]
 
+mod bars;
 pub mod finding;
 mod html;
 mod markdown;
-mod svg;
 
 use self::finding::Finding;
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 
-/// All that a run found, and where it was made.
-#[derive(Clone, Debug, Serialize)]
-pub struct Evidence {
-    /// When it was made (RFC 3339).
-    pub made: String,
-    /// The machine.
-    pub machine: String,
-    /// The servers.
-    pub servers: Vec<String>,
-    /// What the workloads were drawn from.
-    pub seed: u64,
-    /// Whether less was done than usual.
-    pub quick: bool,
-    /// What was found, one for each claim.
-    pub findings: Vec<Finding>,
+/// The findings of a run, one for each claim.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Report<F = Finding> {
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    pub findings: Vec<F>,
 }
 
-impl Evidence {
-    /// Writes `report.html`, `report.md` and `report.json` to a folder, which is made if it is not there.
+/// When, where and how thoroughly a report was measured.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Conditions {
+    /// The time (RFC 3339).
+    pub made: String,
+    pub machine: String,
+    pub servers: Vec<String>,
+    /// The seed of the workloads and faults.
+    pub seed: u64,
+    pub rounds: u32,
+    /// Whether less was done than usual.
+    pub quick: bool,
+}
+
+impl Report {
+    /// Writes `report.html`, `report.md` and `report.json` to a folder, and creates it if it is missing.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         let files = [
             ("report.html", html::page(self)),
-            ("report.md", markdown::page(self, |_| String::new())),
+            ("report.md", markdown::page(self, markdown::bars)),
             ("report.json", serde_json::to_string_pretty(self)? + "\n"),
         ];
         for (name, text) in files {
@@ -45,24 +51,29 @@ impl Evidence {
         }
         Ok(())
     }
+}
 
-    /// Where and how it was made, a line each.
-    fn conditions(&self) -> Vec<String> {
-        let effort = if self.quick { "quick: less of everything" } else { "full" };
-        let mut lines =
-            vec![format!("{}, {effort}, seed {}", self.made, self.seed), self.machine.clone()];
-        lines.push(format!("servers, where nothing else is said: {}", self.servers.join("; ")));
-        lines
+impl Conditions {
+    fn lines(&self) -> Vec<String> {
+        let Self { made, machine, servers, seed, rounds, quick } = self;
+        let effort = if *quick { "quick: less of everything" } else { "full" };
+        vec![
+            format!(
+                "Each figure above is the median of {rounds} rounds; the tables below also have the minimum and maximum."
+            ),
+            format!("{made}, {effort}, seed {seed}; {machine}"),
+            format!("Servers, unless a table names others: {}", servers.join("; ")),
+        ]
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::finding::{Exhibit, Verdict};
+    use super::finding::{Choice, Exhibit, Verdict};
     use super::*;
 
-    /// Something to show, with characters that need care.
-    pub(crate) fn sample(verdict: Verdict) -> Evidence {
+    /// Returns a report with characters that need escapes.
+    pub(crate) fn sample(verdict: Verdict) -> Report {
         let mut exhibit = Exhibit::new("Missed", &["missed | found"], &["undetected", "detected"]);
         exhibit.notes.push("on a disk".to_owned());
         exhibit.add("HSET + PUBLISH", ["5 (3..9)"], [30.0, 10.0]);
@@ -71,21 +82,24 @@ pub(crate) mod tests {
             name: "versioning",
             claim: "Redis lacks versioning",
             verdict,
-            figure: "5 (3..9) & <none>".to_owned(),
+            headline: "It missed 5 & <none>.".to_owned(),
+            picture: Exhibit::picture("Missed, in %", [("plain", 5.0), ("registry", 10.0)]),
+            advice: vec![(Choice::Redis("AOF"), "it is fast."), (Choice::Etcd, "it survives.")],
             reason: "Since.".to_owned(),
             exhibits: vec![exhibit],
             method: vec!["So.".to_owned()],
             repeat: "cargo run".to_owned(),
             raw: serde_json::json!({ "a": [1] }),
         };
-        Evidence {
+        let conditions = Conditions {
             made: "2026-01-01T00:00:00Z".to_owned(),
             machine: "2 cores".to_owned(),
             servers: vec!["redis 7".to_owned()],
             seed: 7,
+            rounds: 5,
             quick: true,
-            findings: vec![finding],
-        }
+        };
+        Report { conditions, findings: vec![finding] }
     }
 
     #[test]

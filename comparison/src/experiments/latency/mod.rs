@@ -9,10 +9,10 @@ use self::pushes::{AtLevel, Run};
 use super::observers::ObserverArm;
 use super::{Effort, Progress};
 use crate::harness::{Level, Spread, StoreOptions, SyncCost};
-use crate::report::finding::{Exhibit, Finding, Verdict};
+use crate::report::finding::{Choice, Exhibit, Finding, Verdict};
 use anyhow::{Context, Result};
-use serde::Serialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::iter;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const PAIRS: [(&str, ObserverArm, ObserverArm); 2] = [
 ];
 
 /// The percentiles of a round, in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 struct Percentiles {
     p50: f64,
     p90: f64,
@@ -32,66 +32,94 @@ struct Percentiles {
     max: f64,
 }
 
-/// Runs the experiment.
-pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+#[derive(Deserialize, Serialize)]
+struct Figures {
+    pushes: BTreeMap<Level, AtLevel>,
+    expirations: Expirations,
+    /// The servers of the expirations.
+    servers: Vec<String>,
+    /// What a sync to disk costs.
+    disk: String,
+}
+
+/// Runs the experiment and returns its figures.
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let pushes = pushes::run(&at, effort, progress).await?;
     let (servers, expirations) = expiry::run(&at, effort, progress).await?;
-    finding(&pushes, servers, &expirations, effort)
+    let disk = SyncCost::of_disk()?.to_string();
+    Ok(serde_json::to_value(Figures { pushes, expirations, servers, disk })?)
 }
 
 /// Evaluates the figures.
-fn finding(
-    pushes: &BTreeMap<Level, AtLevel>,
-    servers: Vec<String>,
-    expirations: &Expirations,
-    effort: Effort,
-) -> Result<Finding> {
-    let (mut ratios, mut multiples) = (Vec::new(), Vec::new());
-    for (level, at) in pushes {
-        for (pair, ratio) in at.ratios() {
-            ratios.push(ratio);
-            multiples.push(format!("{}: {pair} {}", level.name(), ratio.rounded(2)));
-        }
-    }
+pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
+    let Figures { pushes, expirations, servers, disk } = Figures::deserialize(&raw)?;
+    let ratios: Vec<_> =
+        pushes.values().flat_map(AtLevel::ratios).map(|(_, ratio)| ratio).collect();
     let (others, most) = expirations.last_key_value().context("no instance expired")?;
     let late = |arm| Spread::of(most[&arm].iter().map(|late| late.p50));
+    let keys_late = late(ObserverArm::Keyspace);
     let native = most[&ObserverArm::Keyspace].iter().zip(&most[&ObserverArm::OursOnEtcd]);
     let native = Spread::of(native.map(|(redis, etcd)| redis.p50 / etcd.p50));
     let verdict = judge(&ratios, native);
-    let sync = SyncCost::of_disk()?;
-    let levels = pushes.iter().map(|(level, at)| level_exhibit(*level, at, sync));
+    let levels = pushes.iter().map(|(level, at)| level_exhibit(*level, at, &disk));
+    let durable = pushes.get(&Level::OnDisk).context("no change was pushed")?;
+    let ours = durable.ratios().into_iter().find(|(pair, _)| *pair == "registry");
+    let ours = ours.map_or("an unknown share".to_owned(), |(_, ratio)| {
+        format!("{:.0} %", 100.0 * ratio.median)
+    });
+    let p50 = |(arm, runs): (&ObserverArm, &Vec<Run>)| {
+        (arm.name(), Spread::of(runs.iter().map(|run| run.seen.p50)).median)
+    };
+    let mut advice = Vec::new();
+    if ratios.iter().all(|ratio| ratio.max < 1.0) {
+        advice.push((
+            Choice::Redis("the same durability as etcd would have"),
+            "A change must reach its callers as soon as possible.",
+        ));
+    } else if verdict == Verdict::Confirmed {
+        advice.push((Choice::Etcd, "A change must reach its callers as soon as possible."));
+    }
+    if late(ObserverArm::OursOnRedis).max < keys_late.min {
+        advice.push((
+            Choice::Redis("leases that clients check, as in the registry, not keys with a ttl"),
+            "A crashed instance must be removed soon after its ttl, also among many others.",
+        ));
+    }
+    advice.push((Choice::Neither, "A crashed instance must be removed before its ttl ends: both stores remove it afterwards. Let callers detect failed calls, as the balancer of the registry does."));
     Ok(Finding {
         name: "latency",
-        claim: "the latency of Redis is higher than that of etcd's watch",
+        claim: "The latency of Redis is higher than that of etcd's watch",
         verdict,
-        figure: format!(
-            "a pushed change, Redis as a multiple of etcd: {}; an expiry, beside {others} others: keys of Redis {} ms late, the registry on Redis {}, on etcd {}",
-            multiples.join("; "),
-            late(ObserverArm::Keyspace).rounded(0),
-            late(ObserverArm::OursOnRedis).rounded(0),
-            late(ObserverArm::OursOnEtcd).rounded(0),
+        headline: format!(
+            "With durable writes, the registry on Redis delivers a change in {ours} of the time that it takes on etcd, but plain Redis keys expire {:.0} ms late among many others.",
+            keys_late.median
         ),
+        picture: Exhibit::picture(
+            "Time until a durable change is seen, p50, in ms",
+            durable.runs.iter().map(p50),
+        ),
+        advice,
         reason: match verdict {
             Verdict::Confirmed => "A pushed change is seen later on Redis than on etcd at each level of durability, in every round.",
             Verdict::InPart => "Pushes and expirations differ, and so do the levels of durability: in some of these cases, but not in all, Redis is later in every round.",
             Verdict::Refuted => "Redis is not later than etcd in every round at any level: neither for a pushed change where both promise the same durability, nor for the expiry of a key.",
         }
         .to_owned(),
-        exhibits: levels.chain(iter::once(expiry_exhibit(servers, expirations))).collect(),
+        exhibits: levels.chain(iter::once(expiry_exhibit(servers, &expirations))).collect(),
         method: vec![
-            format!("Pushes: updates of 50 instances with {} bytes each by one writer, one every {} ms, regardless of how long the previous one took (an open loop). The latency is from when a change is due to when the observer has decoded it, in one process with one clock. A round in which the writer did not keep up is ignored.", pushes::PAYLOAD_LEN, pushes::INTERVAL.as_millis()),
+            format!("Pushes: a single writer updates 50 instances with {} bytes each, one every {} ms, regardless of how long the previous update took (an open loop). The latency is from when a change is due to when the observer has decoded it, in one process with one clock. A round in which the writer did not keep up is ignored.", pushes::PAYLOAD_LEN, pushes::INTERVAL.as_millis()),
             "An update is one pipeline with HSET + PUBLISH, one SET with keys, one put on plain etcd, and one script of the registry on Redis. The registry on etcd makes one transaction, and renews the lease beside it. So plain beside plain compares the stores, and registry beside registry compares what a user of the registry waits for.".to_owned(),
             "Arms take turns, and the first one rotates. Each store is one server, on this machine. Keys with notifications have their own server; the value is read after the notification, which does not carry it.".to_owned(),
             format!("Expirations: {} instances with a ttl of {} s are registered over one second and never renewed, beside other live instances. The latency is from the end of the ttl to when the observer sees the deletion. With `HSET` and `PUBLISH` it never does: the fields of a hash do not expire.", expiry::EXPIRING, expiry::TTL.as_secs()),
             "Median of the rounds, with minimum and maximum. Verdict: confirmed if in every round a pushed change takes longer on Redis than on etcd at each level, plain beside plain and registry beside registry; in part if it does in some case, or if keys of Redis expire later than etcd's leases in every round; else refuted.".to_owned(),
         ],
         repeat: super::repeat("latency", effort),
-        raw: json!({ "pushes": pushes, "expirations": expirations }),
+        raw,
     })
 }
 
-/// Judges by the latency of a pushed change on Redis as a multiple of etcd's at each level, and by the lateness of
-/// Redis' own expiry as a multiple of etcd's.
+/// Judges by two multiples of etcd's figures: the latency of a pushed change at each level, and the lateness of
+/// Redis' own expiry.
 fn judge(pushes: &[Spread], expiry: Spread) -> Verdict {
     let is_later = |ratio: &Spread| ratio.min > 1.0;
     let is_later_in_part = pushes.iter().any(is_later) || is_later(&expiry);
@@ -99,8 +127,8 @@ fn judge(pushes: &[Spread], expiry: Spread) -> Verdict {
 }
 
 impl AtLevel {
-    /// Returns the median of a pushed change on Redis as a multiple of that on etcd, round by round, for each pair that
-    /// is at this level, where both writers kept up.
+    /// Returns the median latency of a pushed change on Redis as a multiple of etcd's, for each pair at this level.
+    /// Rounds in which a writer did not keep up are ignored.
     fn ratios(&self) -> Vec<(&'static str, Spread)> {
         let mut ratios = Vec::new();
         for (name, redis, etcd) in PAIRS {
@@ -115,12 +143,12 @@ impl AtLevel {
     }
 }
 
-fn level_exhibit(level: Level, at: &AtLevel, sync: SyncCost) -> Exhibit {
+fn level_exhibit(level: Level, at: &AtLevel, disk: &str) -> Exhibit {
     let title = format!("From when a change is due to when it is seen, in ms: {}", level.name());
     let columns = ["seen, p50", "p90", "p99", "acknowledged, p50"];
     let mut exhibit = Exhibit::new(title, &columns, &["p50", "from p50 to p99"]);
     exhibit.notes.clone_from(&at.servers);
-    exhibit.notes.push(format!("disk: {sync}"));
+    exhibit.notes.push(format!("disk: {disk}"));
     for (pair, ratio) in at.ratios() {
         exhibit.notes.push(format!("{pair}, Redis / etcd, p50: {}", ratio.rounded(2)));
     }

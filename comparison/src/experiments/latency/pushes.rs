@@ -6,7 +6,7 @@ use super::super::{Effort, Progress, with_timeout};
 use super::Percentiles;
 use crate::harness::{Change, Client, Event, EventLog, Level, StoreOptions};
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::yield_now;
@@ -25,7 +25,7 @@ pub(super) const PAYLOAD_LEN: usize = 256;
 const TIMER_SLACK: Duration = Duration::from_millis(2);
 
 /// The result of one arm in one round.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Run {
     /// From when a change was due to when the observer saw it.
     pub(super) seen: Percentiles,
@@ -36,7 +36,7 @@ pub(super) struct Run {
 }
 
 /// The results at one level.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct AtLevel {
     /// The servers, how they persist a write, and why etcd takes no part.
     pub(super) servers: Vec<String>,

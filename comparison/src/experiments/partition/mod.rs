@@ -10,47 +10,71 @@ use super::deployment::Topology;
 use super::observers::ObserverArm;
 use super::{Effort, Progress, side_by_side};
 use crate::harness::{Spread, StoreOptions, as_f64};
-use crate::report::finding::{Exhibit, Finding, Verdict};
+use crate::report::finding::{Choice, Exhibit, Finding, Verdict};
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// All rounds of each topology, and of each arm on it.
 type Runs = BTreeMap<Topology, Vec<BTreeMap<ObserverArm, Run>>>;
 
-/// Runs the experiment.
-pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
-    let length = Duration::from_secs(if effort.quick { 7 } else { 12 });
+/// Runs the experiment and returns its figures.
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
+    let length = length(effort);
     let once = async |topology: Topology, _| {
         trial::run(topology, &at, length).await.with_context(|| topology.name())
     };
-    let runs = side_by_side(&Topology::ALL, effort, progress, once).await?;
-    Ok(finding(&runs, length, effort))
+    Ok(json!(side_by_side(&Topology::ALL, effort, progress, once).await?))
+}
+
+/// Returns how long a partition lasts.
+fn length(effort: Effort) -> Duration {
+    Duration::from_secs(if effort.quick { 7 } else { 12 })
 }
 
 /// Evaluates the figures.
-fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
+pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
+    let runs = &Runs::deserialize(&raw)?;
     let lost = |topology, arm| spread(runs, topology, arm, |run| as_f64(run.lost));
     let redis = [Topology::Sentinel, Topology::SentinelWithReplicas, Topology::Cluster];
     let plain = redis.map(|topology| lost(topology, ObserverArm::Publish));
     let raft = lost(Topology::Etcd, ObserverArm::OursOnEtcd);
     let verdict = judge(&plain, raft);
-    let losses =
-        redis.iter().zip(plain).map(|(topology, lost)| format!("{} {lost}", topology.name()));
-    let late =
-        |topology, arm| spread(runs, topology, arm, |run| as_f64(LATE - run.late.unwrap_or(LATE)));
-    Finding {
+    let [sentinel, with_replicas, _] = plain;
+    let bar = |(topology, lost): (Topology, Spread)| (topology.name(), lost.median);
+    let bars = redis.into_iter().zip(plain).chain([(Topology::Etcd, raft)]).map(bar);
+    let unlisted = spread(runs, Topology::Sentinel, ObserverArm::OursOnRedis, |run| {
+        as_f64(LATE - run.late.unwrap_or_default())
+    });
+    let mut advice = Vec::new();
+    if verdict != Verdict::Refuted {
+        advice.push((
+            Choice::Etcd,
+            "An acknowledged registration must survive a partition and the failover that follows.",
+        ));
+        advice.push((Choice::Neither, "Both sides of a partition must accept registrations and keep them: Redis drops those of the minority side, and etcd rejects them."));
+    }
+    if unlisted.max <= 0.0 {
+        let settings = if with_replicas.max < sentinel.min {
+            "`min-replicas-to-write 1` and `min-replicas-max-lag 1`"
+        } else {
+            "Sentinel"
+        };
+        advice.push((Choice::Redis(settings), "A failover may lose registrations, because live instances register again on their own."));
+    }
+    Ok(Finding {
         name: "partition",
         claim: "Redis Sentinel and Cluster lose acknowledged writes, and Raft does not",
         verdict,
-        figure: format!(
-            "acknowledged writes lost after a partition: {}, etcd {raft}; of {LATE} live instances that started on the minority side, unlisted under Sentinel at the end: in a hash {}, as keys with a ttl {}, in the registry {}",
-            losses.collect::<Vec<_>>().join(", "),
-            late(Topology::Sentinel, ObserverArm::Publish),
-            late(Topology::Sentinel, ObserverArm::Keyspace),
-            late(Topology::Sentinel, ObserverArm::OursOnRedis),
+        headline: format!(
+            "Redis under Sentinel lost {} acknowledged writes in a partition, and etcd lost {}.",
+            sentinel.median,
+            raft.at_most("writes"),
         ),
+        picture: Exhibit::picture("Acknowledged writes lost in a partition", bars),
+        advice,
         reason: match verdict {
             Verdict::Confirmed => "In each of the three Redis topologies, and in every round, a partitioned primary acknowledged writes that it dropped when it became a replica of its successor; etcd lost none. The table below shows the registry: it loses writes with its Redis, and live instances register again on their own.",
             Verdict::InPart => "Some of the Redis topologies lose acknowledged writes, and others do not.",
@@ -59,15 +83,15 @@ fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
         .to_owned(),
         exhibits: exhibits(runs).into(),
         method: vec![
-            format!("The primary or leader is partitioned from all other servers for {} s: messages between them are dropped, and connections stay open. It is the minority side. Some clients are on its side and reach no other server until the partition heals; all other clients do not reach it. A primary that is silent for 1 s is replaced (Sentinel, Cluster); etcd elects a new leader after 1 s. With min-replicas 1 the servers have `min-replicas-to-write 1` and `min-replicas-max-lag 1`.", length.as_secs()),
+            format!("The primary or leader is partitioned from all other servers for {} s: messages between them are dropped, and connections stay open. It is the minority side. Some clients are on its side and reach no other server until the partition heals; all other clients do not reach it. A primary that is silent for 1 s is replaced (Sentinel, Cluster); etcd elects a new leader after 1 s. With min-replicas 1 the servers have `min-replicas-to-write 1` and `min-replicas-max-lag 1`.", length(effort).as_secs()),
             "On both sides a client registers one instance after the other, and gives up on one after 1 s. A write is lost if it was acknowledged on either side and is missing after the partition, when the isolated server is a replica or follower. The writes on the minority side are those that began and were acknowledged during the partition; those after the takeover began when another server had taken over. A round without a failover is invalid.".to_owned(),
             format!("{LIVE} instances live on the majority side all the time, and {LATE} start on the minority side a second after the partition. A hash is written once; keys with a ttl of 5 s are set again every third of it; the registry renews its own registrations (ttl 5 s). Callers are on the majority side: with plain Redis they read everything every 50 ms, and keep the last answer; with the registry they have a view, which retains instances that disappear while the store is in trouble. The figures show what callers see, not what is in the store, until {} s after the end.", trial::AFTER.as_secs()),
-            "Plain Redis is used through the Sentinel client and the cluster client of the `redis` crate. On a Cluster the registry connects to the address that the cluster gives for a node, and so no client registers with it on the minority side.".to_owned(),
+            "Plain Redis is used through the Sentinel client and the cluster client of the `redis` crate. On a Cluster the registry connects to the address that the cluster gives for a node, and so no client registers with it on the minority side. A dash stands for a figure that was not measured.".to_owned(),
             "Median of the rounds, with minimum and maximum. Verdict: confirmed if plain Redis loses writes in each of the three topologies in every round, and etcd none; in part if in some; else refuted.".to_owned(),
         ],
         repeat: super::repeat("partition", effort),
-        raw: json!(runs),
-    }
+        raw,
+    })
 }
 
 /// Judges by the lost writes: in each Redis topology, and in etcd.
@@ -110,17 +134,16 @@ fn exhibits(runs: &Runs) -> [Exhibit; 2] {
         let name = format!("{}: {name}", topology.name());
         let of = |figure: fn(&Run) -> f64| spread(runs, topology, arm, figure);
         let tenths = |figure: fn(&Run) -> f64| of(figure).rounded(1).to_string();
-        let has_client = runs[&topology][0][&arm].late.is_some();
-        let or_no_client = |cell| if has_client { cell } else { "no client".to_owned() };
-        let minority = |figure: fn(&Run) -> Option<usize>| {
-            let written = |run: &Run| as_f64(figure(run).unwrap_or_default());
-            or_no_client(spread(runs, topology, arm, written).to_string())
+        let minority = |figure: fn(&Run) -> Option<usize>, unit: &str| {
+            let figures = runs[&topology].iter().map(|run| figure(&run[&arm]).map(as_f64));
+            let figures = figures.collect::<Option<Vec<_>>>();
+            figures.map_or("-".to_owned(), |figures| format!("{}{unit}", Spread::of(figures)))
         };
         let (lost, unlisted) = (of(|run| as_f64(run.lost)), of(|run| as_f64(run.unlisted)));
         let late = of(|run| as_f64(run.late.unwrap_or(LATE)));
         let cells = [
-            minority(|run| run.minority_writes),
-            minority(|run| run.minority_writes_after_takeover),
+            minority(|run| run.minority_writes, ""),
+            minority(|run| run.minority_writes_after_takeover, ""),
             lost.to_string(),
             tenths(|run| run.unavailability),
         ];
@@ -128,7 +151,7 @@ fn exhibits(runs: &Runs) -> [Exhibit; 2] {
         let cells = [
             format!("{unlisted} of {LIVE}"),
             tenths(|run| run.longest_absence),
-            or_no_client(format!("{late} of {LATE}")),
+            minority(|run| run.late, &format!(" of {LATE}")),
         ];
         instances.add(&name, cells, [unlisted.median, as_f64(LATE) - late.median]);
     }

@@ -8,7 +8,7 @@ use crate::arms;
 use crate::harness::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The result of one arm in one partition.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Run {
     /// Writes that began and were acknowledged on the minority side during the partition. `None` where no client writes
     /// there.

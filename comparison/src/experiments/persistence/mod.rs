@@ -9,10 +9,11 @@ use self::syncs::REGISTRATIONS;
 use super::{Effort, Progress, poll, side_by_side, wait_until};
 use crate::arms::TTL;
 use crate::harness::{Server, Spread, StoreOptions, SyncCost, as_f64};
-use crate::report::finding::{Exhibit, Finding, Verdict};
+use crate::report::finding::{Choice, Exhibit, Finding, Verdict};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::try_join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,7 +32,7 @@ const INSTANCES: usize = 50;
 const MIN_ACKNOWLEDGED: usize = 10;
 
 /// The result of one round.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Run {
     /// Registrations that were acknowledged before the crash.
     acknowledged: usize,
@@ -46,12 +47,19 @@ struct Run {
 /// All rounds of each mode.
 type Runs = BTreeMap<Mode, Vec<Run>>;
 
-/// Runs the experiment.
-pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+#[derive(Deserialize, Serialize)]
+struct Figures {
+    runs: Runs,
+    /// What a sync to disk costs.
+    disk: String,
+}
+
+/// Runs the experiment and returns its figures.
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let after = Duration::from_millis(if effort.quick { 600 } else { 2_000 });
     let once = async |mode: Mode, _| round(mode, &at, after).await.with_context(|| mode.name());
     let runs = side_by_side(&Mode::ALL, effort, progress, once).await?;
-    finding(&runs, effort)
+    Ok(serde_json::to_value(Figures { runs, disk: SyncCost::of_disk()?.to_string() })?)
 }
 
 async fn round(mode: Mode, at: &StoreOptions, after: Duration) -> Result<Run> {
@@ -110,40 +118,43 @@ async fn list_after_restart(server: &mut Server, mode: Mode) -> Result<BTreeSet<
 }
 
 /// Evaluates the figures.
-fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
+pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
+    let Figures { runs, disk } = &Figures::deserialize(&raw)?;
     let lost = |mode| spread(runs, mode, |run| run.lost);
     let exposed = |mode| spread(runs, mode, |run| run.lost + unsynced(run));
-    let unlisted = |mode| spread(runs, mode, |run| INSTANCES - run.listed);
     let not_traced = runs.values().flatten().find_map(|run| run.unsynced.as_ref().err());
-    let on_disk = |mode| match not_traced {
-        Some(_) => "not traced".to_owned(),
-        None => format!("{} of {REGISTRATIONS}", spread(runs, mode, unsynced)),
+    let share = |mode: &Mode| {
+        Spread::of(runs[mode].iter().map(|run| 100.0 * as_f64(run.lost) / as_f64(run.acknowledged)))
     };
+    let modes = [Mode::RedisDefault, Mode::RedisEverySecond, Mode::RedisAlways, Mode::Etcd];
+    let bars = modes.iter().map(|mode| (mode.name(), share(mode).rounded(1).median));
     let (default_redis, always) = (lost(Mode::RedisDefault), exposed(Mode::RedisAlways));
     let verdict = judge(default_redis, always, exposed(Mode::Etcd));
     Ok(Finding {
         name: "persistence",
-        claim: "persistence differs",
+        claim: "Persistence differs",
         verdict,
-        figure: format!(
-            "acknowledged writes lost in a crash: Redis with default settings {default_redis}, AOF everysec {}, AOF always {}, etcd {}; acknowledged before on disk: AOF everysec {}, AOF always {}, etcd {}; unlisted after an outage longer than the leases: plain keys {} of {INSTANCES}, registry on Redis {}, on etcd {}",
-            lost(Mode::RedisEverySecond),
-            lost(Mode::RedisAlways),
-            lost(Mode::Etcd),
-            on_disk(Mode::RedisEverySecond),
-            on_disk(Mode::RedisAlways),
-            on_disk(Mode::Etcd),
-            unlisted(Mode::PlainKeys),
-            unlisted(Mode::RedisAlways),
-            unlisted(Mode::Etcd),
+        headline: format!(
+            "A crash of Redis with default settings lost {:.0} % of the acknowledged writes, and with `appendfsync always` it lost {}.",
+            share(&Mode::RedisDefault).median,
+            share(&Mode::RedisAlways).at_most("%"),
         ),
+        picture: Exhibit::picture("Acknowledged writes lost in a crash of the server, in %", bars),
+        advice: match verdict {
+            Verdict::Confirmed => vec![(Choice::Etcd, "An acknowledged registration must survive a crash.")],
+            Verdict::InPart => vec![
+                (Choice::Etcd, "An acknowledged registration must survive a crash with default settings."),
+                (Choice::Redis("`appendonly yes` and `appendfsync always`"), "An acknowledged registration must survive a crash of a single server."),
+            ],
+            Verdict::Refuted => Vec::new(),
+        },
         reason: match (verdict, not_traced) {
             (Verdict::Confirmed, _) => "A Redis with default settings lost acknowledged writes; one that syncs its append-only file before each response lost writes, too, or acknowledged them before they were on disk; etcd did neither.".to_owned(),
             (Verdict::InPart, None) => "A Redis with default settings lost acknowledged writes in a crash. One that syncs its append-only file before each response lost none, and had them on disk when it acknowledged them, as etcd did.".to_owned(),
             (Verdict::InPart, Some(why)) => format!("A Redis with default settings lost acknowledged writes in a crash. One that syncs its append-only file before each response lost none, nor did etcd. Whether the writes were on disk by then was not traced: {why}."),
             (Verdict::Refuted, _) => "A Redis with default settings did not lose writes in every round, or etcd lost writes, too.".to_owned(),
         },
-        exhibits: vec![crash_exhibit(runs)?, outage_exhibit(runs)],
+        exhibits: vec![crash_exhibit(runs, disk), outage_exhibit(runs)],
         method: vec![
             "Records are registered one after the other, and the server is killed meanwhile (SIGKILL) and restarted with its data. A write is lost if it was acknowledged and is not listed then.".to_owned(),
             "Writes to the kernel survive a kill. So the server's sync calls are traced, too (strace): a registration is on disk if the server began and completed a sync of its log between the request and the response (twice on etcd, which grants the lease first). A power failure at that moment would lose all others. Redis keeps its data on a disk, except the one with default settings; etcd does.".to_owned(),
@@ -151,7 +162,7 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
             "Median of the rounds, with minimum and maximum. Verdict: confirmed if Redis loses writes with default settings, and with `always` loses writes, too, or acknowledges them before they are on disk, and etcd does neither; in part if only with default settings; else refuted.".to_owned(),
         ],
         repeat: super::repeat("persistence", effort),
-        raw: serde_json::to_value(runs)?,
+        raw,
     })
 }
 
@@ -169,12 +180,12 @@ fn unsynced(run: &Run) -> usize {
     run.unsynced.as_ref().map_or(0, |unsynced| *unsynced)
 }
 
-fn crash_exhibit(runs: &Runs) -> Result<Exhibit> {
+fn crash_exhibit(runs: &Runs, disk: &str) -> Exhibit {
     let traced = format!("not on disk by then, of {REGISTRATIONS} traced");
     let columns = ["acknowledged", "lost in a crash", &traced];
     let title = "Acknowledged writes lost in a crash of the server, and those a crash of the machine would lose, in percent";
     let mut exhibit = Exhibit::new(title, &columns, &["lost in a crash", "others not on disk"]);
-    exhibit.notes.push(format!("disk: {}", SyncCost::of_disk()?));
+    exhibit.notes.push(format!("disk: {disk}"));
     for mode in Mode::ALL {
         let of = |figure| spread(runs, mode, figure);
         let why = runs[&mode].iter().find_map(|run| run.unsynced.as_ref().err());
@@ -185,7 +196,7 @@ fn crash_exhibit(runs: &Runs) -> Result<Exhibit> {
         let cells = [acknowledged.to_string(), lost.to_string(), unsynced];
         exhibit.add(mode.name(), cells, [share, others.max(0.0)]);
     }
-    Ok(exhibit)
+    exhibit
 }
 
 fn outage_exhibit(runs: &Runs) -> Exhibit {

@@ -4,10 +4,10 @@ use super::super::observers::{ObserverArm, WRITER};
 use crate::harness::stores::own;
 use crate::harness::{Client, Level, Server, Store, StoreOptions};
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A store with its persistence settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Mode {
     /// The registry on a Redis with default settings: no append-only file, periodic snapshots.
