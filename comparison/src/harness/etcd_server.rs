@@ -1,4 +1,4 @@
-//! An etcd, and what it counts.
+//! An etcd server and its metrics.
 
 use super::levels::{SYNCS, placement};
 use crate::arms::RawEtcd;
@@ -17,26 +17,24 @@ use tokio::time::{sleep, timeout};
 /// The prefix of the registry's keys.
 pub const OURS: &str = "figures-ours";
 
-/// An etcd.
 pub struct EtcdServer {
     /// `host:port`
     pub address: String,
-    /// Its version, and what it does with a write.
+    /// The version, and how the server persists a write.
     pub description: String,
     pub etcd: Etcd,
 }
 
 impl EtcdServer {
-    /// Finds or starts one.
+    /// Connects to the etcd that the environment names, or starts one.
     pub async fn start() -> Result<Self> {
         Self::start_with(Etcd::options()).await
     }
 
-    /// The same, but for where and how.
     pub async fn start_with(mut options: ServerOptions) -> Result<Self> {
         if options.url.is_none() {
-            // That of the fixture is for tests; this is etcd's own. 10,000 watches would get
-            // a progress notification five times a second.
+            // This is etcd's default. With the interval of the test fixture, 10,000 watches would get five progress
+            // notifications a second.
             options.arguments.push("--experimental-watch-progress-notify-interval=10m".into());
         }
         let mut etcd = Etcd::start_with(options).await?;
@@ -45,27 +43,26 @@ impl EtcdServer {
         Ok(Self { address, description, etcd })
     }
 
-    /// The URL of the registry.
     pub fn url(&self) -> String {
         format!("etcd://{}/{OURS}", self.address)
     }
 
-    /// The registry, on a connection of its own.
+    /// Connects a registry.
     pub async fn registry(&self) -> Result<EtcdRegistry> {
         Ok(EtcdRegistry::connect(&self.url().parse()?).await?)
     }
 
-    /// The raw client, on a connection of its own.
+    /// Connects the raw client arm.
     pub async fn raw(&self) -> Result<RawEtcd> {
         RawEtcd::connect(&self.etcd.endpoint()).await
     }
 
-    /// etcd's client, on a connection of its own.
+    /// Connects etcd's client.
     pub async fn client(&self) -> Result<Client> {
         connect(&self.etcd.endpoint()).await
     }
 
-    /// What it counts at this moment.
+    /// Reads the current metrics.
     pub async fn metrics(&self) -> Result<Metrics> {
         let mut stream = TcpStream::connect(&self.address).await?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
@@ -74,7 +71,7 @@ impl EtcdServer {
         Ok(Metrics(text))
     }
 
-    /// Waits until it has so many watchers, at least or at most.
+    /// Waits until the number of watchers is in a range.
     pub async fn wait_for_watchers(&self, expected: RangeInclusive<f64>) -> Result<()> {
         let mut last = None;
         let all = async {
@@ -87,36 +84,35 @@ impl EtcdServer {
             }
         };
         let settled = timeout(Duration::from_secs(300), all).await;
-        settled.with_context(|| format!("{last:?} watchers are open, not {expected:?}"))
+        settled.with_context(|| format!("{last:?} watchers are open, expected {expected:?}"))
     }
 }
 
-/// What a server counts, in the form of Prometheus.
+/// The metrics of a server, as Prometheus text.
 pub struct Metrics(String);
 
 impl Metrics {
-    /// How many requests of a method it was sent.
+    /// Returns the number of requests of a gRPC method.
     pub fn requests(&self, method: &str) -> Result<f64> {
         self.sum("grpc_server_msg_received_total", Some(method))
     }
 
-    /// How many streams of a method are open.
+    /// Returns the number of open streams of a gRPC method.
     pub fn streams(&self, method: &str) -> Result<f64> {
         let started = self.sum("grpc_server_started_total", Some(method))?;
         Ok(started - self.sum("grpc_server_handled_total", Some(method)).unwrap_or_default())
     }
 
-    /// How many watchers there are.
     pub fn watchers(&self) -> Result<f64> {
         self.sum("etcd_debugging_mvcc_watcher_total", None)
     }
 
-    /// The seconds that it ran for.
+    /// Returns the CPU time in seconds.
     pub fn cpu(&self) -> Result<f64> {
         self.sum("process_cpu_seconds_total", None)
     }
 
-    /// All values of that name, with a label of that value.
+    /// Sums the values of a metric, optionally only those with a label of this value.
     fn sum(&self, name: &str, label: Option<&str>) -> Result<f64> {
         let label = label.map(|label| format!("=\"{label}\""));
         let values = self.0.lines().filter_map(|line| {
@@ -127,7 +123,7 @@ impl Metrics {
         });
         let values: Vec<f64> = values.collect();
         let known = (!values.is_empty()).then(|| values.iter().sum());
-        known.with_context(|| format!("the server does not count `{name}`, label=`{label:?}`"))
+        known.with_context(|| format!("etcd has no metric `{name}` with the label {label:?}"))
     }
 }
 

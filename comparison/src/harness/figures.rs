@@ -13,7 +13,7 @@ pub struct Figures {
     notes: Vec<String>,
 }
 
-/// One figure, and what it has to be.
+/// A figure and its target.
 #[derive(Debug)]
 pub struct Figure {
     name: String,
@@ -22,7 +22,7 @@ pub struct Figure {
     range: Option<(f64, f64)>,
     limit: Option<Limit>,
     aim: Option<f64>,
-    /// Whether it is counted, and so the same on every machine.
+    /// Whether the figure is a count, which is the same on every machine.
     counted: bool,
 }
 
@@ -33,43 +33,41 @@ enum Limit {
 }
 
 impl Figure {
-    /// A figure that is counted: to miss its target is a failure.
+    /// Returns a figure that is a count. It fails the run if it misses its target.
     pub fn counted(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         let name = name.into();
         Self { name, value, unit, range: None, limit: None, aim: None, counted: true }
     }
 
-    /// A figure that is timed: the machine has a say in it.
+    /// Returns a figure that is a time, which depends on the machine and never fails the run.
     pub fn timed(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self { counted: false, ..Self::counted(name, value, unit) }
     }
 
-    /// The median of `samples`, of which there is at least one, with the least and the most.
+    /// Returns the median of one or more samples, with the minimum and maximum.
     pub fn median(name: impl Into<String>, samples: &[f64], unit: &'static str) -> Self {
         Self::spread(name, Spread::of(samples.iter().copied()), unit)
     }
 
-    /// What the rounds of a paired run gave.
     pub fn spread(name: impl Into<String>, spread: Spread, unit: &'static str) -> Self {
         let range = Some((spread.min, spread.max));
         Self { range, ..Self::timed(name, spread.median, unit) }
     }
 
-    /// Its target.
     #[must_use]
     pub fn at_most(mut self, limit: f64) -> Self {
         self.limit = Some(Limit::AtMost(limit));
         self
     }
 
-    /// Its target, up to a hundredth.
+    /// Sets a target, with a tolerance of 0.01.
     #[must_use]
     pub fn exactly(mut self, limit: f64) -> Self {
         self.limit = Some(Limit::Exactly(limit));
         self
     }
 
-    /// What would be better than the target.
+    /// Sets a value that would be better than the target.
     #[must_use]
     pub fn aim(mut self, aim: f64) -> Self {
         self.aim = Some(aim);
@@ -111,19 +109,18 @@ impl Figure {
 }
 
 impl Figures {
-    /// Adds a figure.
     pub fn add(&mut self, figure: Figure) {
         self.single.push(figure);
     }
 
-    /// Adds a figure that is counted on the heap, if that is counted.
+    /// Adds a figure of the heap, if the feature `heap` is on.
     pub fn add_heap(&mut self, figure: Figure) {
         if Heap::IS_COUNTED {
             self.add(figure);
         }
     }
 
-    /// Adds what a paired run shows of the first of two arms beside the second, and what the ratio has to be.
+    /// Adds the result of a paired run, with the target of its ratio.
     pub fn add_comparison(
         &mut self,
         operation: impl fmt::Display,
@@ -136,7 +133,7 @@ impl Figures {
         self.add_pair(operation, arms, (&comparison.ratio, &comparison.floor), target);
     }
 
-    /// Adds samples that were taken in turns: of the base, of other arms, and of the base again.
+    /// Adds samples of [`in_turns`](super::in_turns): of the base, of other arms, and of the base again.
     pub fn add_turns<const N: usize>(
         &mut self,
         operation: impl fmt::Display,
@@ -171,13 +168,13 @@ impl Figures {
         let [.., target, _, mut holds] = target(Figure::spread("", *ratio, "x")).cells();
         if !floor.is_sound() {
             holds = "void".into();
-            self.note("void: A/A left 0.98..1.02; repeat it when the machine is quieter");
+            self.note("void: A/A is outside 0.98..1.02; repeat the run when the machine is quieter");
         }
         let operation = operation.to_string();
         self.pairs.push([operation, first, second, range(ratio), range(floor), target, holds]);
     }
 
-    /// Adds what a reader must know.
+    /// Adds a note below the tables. Notes with equal text are printed once.
     pub fn note(&mut self, note: impl Into<String>) {
         let note = note.into();
         if !self.notes.contains(&note) {
@@ -189,7 +186,7 @@ impl Figures {
         self.pairs.is_empty() && self.single.is_empty()
     }
 
-    /// Whether all that is counted holds.
+    /// Returns whether all counts meet their targets.
     pub fn holds(&self) -> bool {
         self.single.iter().all(|figure| !figure.counted || figure.holds())
     }
@@ -213,7 +210,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Three digits or more.
+/// Formats a value with three digits or more.
 fn number(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),
@@ -227,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_is_a_row_and_one_whose_arms_differ_from_themselves_is_void() {
+    fn a_comparison_is_void_if_the_arm_differs_from_itself() {
         let spread = |median| Spread { median, min: median - 0.1, max: median + 0.1 };
         let comparison = |first, floor| Comparison {
             first,
@@ -245,12 +242,12 @@ mod tests {
             "operation            arm        beside  ratio (min..max)                A/A   target       holds",
             "register    ours 1.00 ms  raw 500.0 us  2.00 (1.90..2.10)  1.00 (0.90..1.10)  <= 1.50  no (timed)",
             "keep_alive  ours 600.0 us  raw 500.0 us  1.20 (1.10..1.30)  1.05 (0.95..1.15)  <= 1.50        void",
-            "* void: A/A left 0.98..1.02; repeat it when the machine is quieter",
+            "* void: A/A is outside 0.98..1.02; repeat the run when the machine is quieter",
         ];
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let text = figures.to_string();
         assert_eq!(text.lines().map(words).collect::<Vec<_>>(), expected.map(words), "{text}");
-        assert!(figures.holds(), "what is timed fails nothing");
+        assert!(figures.holds(), "a time never fails the run");
         figures.add(Figure::counted("copies", 2.0, "").exactly(1.0));
         assert!(!figures.holds());
     }

@@ -10,22 +10,22 @@ use registry_mem::MemRegistry;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So long that nothing expires while it is measured.
+/// A ttl that outlasts every measurement.
 pub const LONG: Duration = Duration::from_secs(3600);
 
-/// The name of the nth service.
+/// Returns the name of the nth service.
 pub fn service(n: usize) -> Result<ServiceName> {
     Ok(format!("payments.service-{n:04}").parse()?)
 }
 
-/// The nth instance of a service: an id of 16 characters, an address in 10.0.0.0/8.
+/// Returns the nth instance of a service, with an id of 16 characters and an address in 10.0.0.0/8.
 pub fn instance(service: &ServiceName, n: usize) -> Result<Instance> {
     let (a, b, c) = (n >> 16 & 255, n >> 8 & 255, n & 255);
     let (id, address) = (format!("node-{n:011x}"), format!("10.{a}.{b}.{c}:8080"));
     Ok(Instance::from_parts(service.clone(), id.parse()?, address.parse()?))
 }
 
-/// So many services, and so many instances that are spread over them.
+/// Returns services, and instances that are distributed over them.
 pub fn spread(services: usize, instances: usize) -> Result<(Vec<ServiceName>, Vec<Instance>)> {
     let names = (0..services).map(service).collect::<Result<Vec<_>>>()?;
     let instances = (0..instances).map(|n| instance(&names[n % services], n / services));
@@ -33,10 +33,10 @@ pub fn spread(services: usize, instances: usize) -> Result<(Vec<ServiceName>, Ve
     Ok((names, instances))
 }
 
-/// How many registrations start or stop at a time.
+/// How many registrations start or stop concurrently.
 pub const AT_ONCE: usize = 256;
 
-/// Starts a registration of each instance, and waits until all are active. A slow server is retried meanwhile.
+/// Starts a registration of each instance, and waits until all are active.
 pub async fn start_all(
     store: &Arc<impl Registry>,
     instances: impl IntoIterator<Item = Instance>,
@@ -59,7 +59,7 @@ pub fn active(registrations: &[Registration]) -> usize {
     registrations.iter().filter(|registration| registration.status().is_active()).count()
 }
 
-/// A service in memory, an instance of which can be changed, and a live view of it.
+/// A service in memory with one changing instance, and a live view of the service.
 pub struct ServiceFixture {
     pub registry: MemRegistry,
     pub view: View,
@@ -70,7 +70,7 @@ pub struct ServiceFixture {
 
 impl ServiceFixture {
     pub async fn new(instances: usize) -> Result<Self> {
-        // A short history, so that it is full, and costs what it always costs, after few changes.
+        // A short history is full after few changes, and then each change has its usual cost.
         let registry = MemRegistry::with_history_limit(8);
         let service = service(0)?;
         for n in 1..instances {
@@ -93,7 +93,7 @@ impl ServiceFixture {
     }
 }
 
-/// A view of `service` that is live. It asks for no sign of life while something is measured.
+/// Returns a live view of `service`, whose liveness probes do not run during a measurement.
 pub async fn view(registry: Arc<dyn Registry>, service: &ServiceName) -> Result<View> {
     let options = DiscoveryOptions::default().with_ttl(LONG);
     let view = Discovery::new(registry, options).view(service);

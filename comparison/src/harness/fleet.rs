@@ -21,7 +21,7 @@ use tonic::{Request, Response};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// Services, and the registry they are in.
+/// Registered services.
 pub struct Fleet {
     registry: Arc<MemRegistry>,
     discovery: Discovery,
@@ -37,8 +37,7 @@ struct Member {
 }
 
 impl Fleet {
-    /// Starts so many services whose calls take so long, and registers them. Who is not renewed for a `ttl`
-    /// is gone.
+    /// Starts and registers services whose calls take `takes`. A registration that is not renewed expires after `ttl`.
     pub async fn start(count: usize, takes: Duration, ttl: Duration) -> Result<Self> {
         let registry = Arc::new(MemRegistry::new());
         let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
@@ -54,7 +53,7 @@ impl Fleet {
         Ok(Self { registry, discovery, ttl, members })
     }
 
-    /// A view of them, loaded.
+    /// Returns a loaded view of the services.
     pub async fn view(&self) -> Result<View> {
         let view = self.discovery.view(&"user.rpc".parse()?);
         view.ready(Duration::from_secs(5)).await?;
@@ -69,20 +68,20 @@ impl Fleet {
         Ok(())
     }
 
-    /// Crashes with its connections, without deregistration, as soon as it has a call
-    /// under way. How many these were.
+    /// Crashes a service as soon as it has a call in flight: its connections are reset, and its registration stays.
+    /// Returns how many calls were in flight.
     pub async fn kill(&mut self, n: usize) -> Result<u64> {
         self.members[n].is_alive = false;
         let backend = &mut self.members[n].backend;
         let start = Instant::now();
         while backend.state.pending.load(Ordering::Relaxed) == 0 {
-            ensure!(start.elapsed() < Duration::from_secs(5), "it gets no calls: nothing to hit");
+            ensure!(start.elapsed() < Duration::from_secs(5), "the service gets no calls");
             sleep(Duration::from_millis(1)).await;
         }
         backend.kill()
     }
 
-    /// It says that it takes nothing new.
+    /// Registers a service as draining.
     pub async fn drain(&mut self, n: usize) -> Result<()> {
         let Member { instance, lease, .. } = &self.members[n];
         let claim = Claim::new(self.ttl)?.with_lease(lease.id());
@@ -92,36 +91,36 @@ impl Fleet {
         Ok(())
     }
 
-    /// It withdraws, finishes what it has, and ends.
+    /// Withdraws a service and shuts it down after its calls in flight.
     pub async fn leave(&mut self, n: usize) -> Result<()> {
         self.registry.deregister(&self.members[n].lease, &CallOptions::DEFAULT).await?;
         self.members[n].is_alive = false;
         self.members[n].backend.shut_down()
     }
 
-    /// From now on its calls take so long.
+    /// Changes how long the calls of a service take.
     pub fn slow(&self, n: usize, takes: Duration) {
         self.members[n].backend.state.takes.store(micros(takes), Ordering::Relaxed);
     }
 
-    /// Calls that each has had.
+    /// Returns the number of calls that each service received.
     pub fn calls(&self) -> Vec<u64> {
         let calls = |member: &Member| member.backend.state.calls.load(Ordering::Relaxed);
         self.members.iter().map(calls).collect()
     }
 }
 
-/// A service on a thread of its own, so that it can be gone with all that belongs to it.
+/// A service on its own thread, so that it can be killed with all its tasks and connections.
 struct Backend {
     address: SocketAddr,
     state: Arc<Load>,
-    /// `()`: finish what there is; dropped: be gone.
+    /// Sends `()` for a graceful shutdown. A drop kills the service.
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Load {
-    /// In microseconds.
+    /// How long a call takes, in microseconds.
     takes: AtomicU64,
     calls: AtomicU64,
     pending: AtomicU64,
@@ -135,7 +134,7 @@ impl Backend {
         let (address_sender, address_receiver) = mpsc::channel();
         let served = state.clone();
         let thread = thread::spawn(move || {
-            // A failure here shows as a missing address.
+            // On failure the address is never sent, and `recv` below fails.
             let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
             let _ = runtime.block_on(serve(served, ended, address_sender));
             runtime.shutdown_background();
@@ -151,12 +150,12 @@ impl Backend {
     }
 
     fn shut_down(&mut self) -> Result<()> {
-        let end = self.end.take().context("it has ended")?;
-        end.send(()).ok().context("it is gone")
+        let end = self.end.take().context("the service has ended")?;
+        end.send(()).ok().context("the service has crashed")
     }
 
     fn join(&mut self) -> Result<()> {
-        let thread = self.thread.take().context("it was ended")?;
+        let thread = self.thread.take().context("the service was joined twice")?;
         thread.join().ok().context("a service panicked")
     }
 }
@@ -189,7 +188,7 @@ async fn serve(
 
 struct Service(Arc<Load>);
 
-/// A call under way: killed, it stays counted.
+/// A call in flight stays counted when the service is killed.
 #[tonic::async_trait]
 impl Health for Service {
     async fn check(

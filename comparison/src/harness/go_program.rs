@@ -1,4 +1,4 @@
-//! A program in Go on go-zero, from `interop/go`.
+//! A Go program that uses go-zero, from `interop/go`.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -10,20 +10,20 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// How long the next event may take.
+/// The timeout of the next event.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A running program. It ends with this.
+/// A running program. Drop kills it.
 pub struct GoProgram {
     lines: Lines<BufReader<ChildStdout>>,
     _child: Child,
     _stdin: Option<ChildStdin>,
 }
 
-/// What it says.
+/// An event that a program prints.
 #[derive(Debug, Deserialize)]
 pub struct GoEvent {
-    /// Microseconds since 1970, as all times of events.
+    /// The time of the event, in microseconds since 1970.
     pub at: u64,
     pub event: String,
     #[serde(default)]
@@ -35,26 +35,26 @@ pub struct GoEvent {
 }
 
 impl GoProgram {
-    /// Builds the programs. Returns the file.
+    /// Builds the program and returns its path.
     pub async fn build() -> Result<PathBuf> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let program = env::current_dir()?.join("target/interop/bin/interop-1.10");
         let mut go = Command::new("go");
         go.current_dir(root.join("interop/go")).env("CGO_ENABLED", "0");
         go.args(["build", "-trimpath", "-ldflags=-s -w", "-o"]).arg(&program).arg(".");
-        let built = go.status().await.context("there is no `go` on PATH: install Go 1.26")?;
-        ensure!(built.success(), "the programs in Go are not built");
+        let built = go.status().await.context("`go` is not on PATH: install Go 1.26")?;
+        ensure!(built.success(), "`go build` failed in interop/go");
         Ok(program)
     }
 
-    /// Starts the program in a role, with a configuration of go-zero. It watches so many `services`, if it watches any.
+    /// Starts the program in a role, with a go-zero configuration. A subscriber watches `services` services.
     pub fn start(program: &Path, role: &str, config: &Path, services: usize) -> Result<Self> {
         let mut command = Command::new(program);
         command.arg(role).arg(config).env_remove("POD_IP").kill_on_drop(true);
         command.env("SERVICES", services.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().context("a program in Go does not start")?;
-        let output = child.stdout.take().context("a program without output")?;
+        let mut child = command.spawn().context("a Go program does not start")?;
+        let output = child.stdout.take().context("a Go program has no stdout")?;
         Ok(Self {
             lines: BufReader::new(output).lines(),
             _stdin: child.stdin.take(),
@@ -62,11 +62,11 @@ impl GoProgram {
         })
     }
 
-    /// Waits for the next event of a kind for which something holds.
+    /// Waits for the next event of a kind that satisfies `is_it`.
     pub async fn event(&mut self, kind: &str, is_it: impl Fn(&GoEvent) -> bool) -> Result<GoEvent> {
         let wait = async {
             loop {
-                let line = self.lines.next_line().await?.context("a program in Go has ended")?;
+                let line = self.lines.next_line().await?.context("a Go program ended")?;
                 // Other lines are go-zero's log.
                 if let Ok(event) = serde_json::from_str::<GoEvent>(&line)
                     && event.event == kind
@@ -76,11 +76,11 @@ impl GoProgram {
                 }
             }
         };
-        timeout(DEADLINE, wait).await.with_context(|| format!("no `{kind}` after {DEADLINE:?}"))?
+        timeout(DEADLINE, wait).await.with_context(|| format!("no event `{kind}` within {DEADLINE:?}"))?
     }
 }
 
-/// The time as the programs in Go tell it.
+/// Returns the time in the unit of [`GoEvent::at`].
 #[expect(clippy::disallowed_methods, reason = "events of two processes are compared")]
 pub fn micros_since_1970() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

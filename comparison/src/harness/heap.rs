@@ -1,4 +1,4 @@
-//! What is allocated. It is counted only with the feature `heap`, since to count takes time.
+//! Allocation counters. They need the feature `heap`, because counting takes time.
 
 #[cfg(feature = "heap")]
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -8,17 +8,17 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static HEAP: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-/// The counters at one moment.
+/// The counters at a point in time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap {
-    /// How many allocations there were, those that moved or grew among them.
+    /// The number of allocations and reallocations.
     allocations: usize,
     allocated: usize,
     deallocated: usize,
 }
 
 impl Heap {
-    /// Whether allocations are counted. If not, all figures are 0, and none is to be reported.
+    /// Whether allocations are counted. If not, all counters are 0 and must not be reported.
     pub const IS_COUNTED: bool = cfg!(feature = "heap");
 
     pub fn now() -> Self {
@@ -33,17 +33,17 @@ impl Heap {
         Self::default()
     }
 
-    /// How many allocations were made since then.
+    /// Returns the number of allocations since `self`.
     pub fn allocations(self) -> u64 {
         (Self::now().allocations - self.allocations) as u64
     }
 
-    /// How many bytes were asked for since then, whether they are still held or not.
+    /// Returns how many bytes were allocated since `self`, including those that were freed.
     pub fn allocated(self) -> u64 {
         (Self::now().allocated - self.allocated) as u64
     }
 
-    /// How many bytes more are held than then.
+    /// Returns by how many bytes the heap has grown since `self`.
     pub fn grown(self) -> f64 {
         let now = Self::now();
         let live = |heap: Self| super::machine::as_f64((heap.allocated - heap.deallocated) as u64);

@@ -1,4 +1,4 @@
-//! A countdown latch that notes when the last has counted down.
+//! A countdown latch that records the time of the last countdown.
 
 use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Waits for many tasks to receive an event, and notes when the last one did. Shared by all tasks.
+/// Waits until many tasks have received an event, and records when the last one did.
 #[derive(Debug, Default)]
 pub struct CountdownLatch {
     left: AtomicUsize,
@@ -15,12 +15,11 @@ pub struct CountdownLatch {
 }
 
 impl CountdownLatch {
-    /// Starts again: so many are to count down.
+    /// Restarts the latch with a new count.
     pub fn reset(&self, many: usize) {
         self.left.store(many, Ordering::SeqCst);
     }
 
-    /// Counts one down.
     pub fn count_down(&self) {
         if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -28,7 +27,7 @@ impl CountdownLatch {
         }
     }
 
-    /// Waits until all have counted down. Returns when the last did.
+    /// Waits until the count is zero, and returns when that happened.
     pub async fn wait(&self) -> Result<Instant> {
         self.all.notified().await;
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +43,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test]
-    async fn wait_returns_when_the_last_has_counted_down() {
+    async fn wait_returns_at_the_last_countdown() {
         let latch = CountdownLatch::default();
         for _ in 0..2 {
             latch.reset(2);

@@ -23,22 +23,20 @@ pub enum Level {
     WithinASecond,
     /// An acknowledged write is in the memory of the process only.
     Nothing,
-    /// As `OnDisk`, on a tmpfs: the cost of the protocol without that of the disk.
+    /// As `OnDisk`, on a tmpfs: the cost of the protocol without the disk.
     Protocol,
 }
 
 /// The description of an etcd that syncs its writes to disk before it acknowledges them.
 pub(super) const SYNCS: &str = "fsync at every commit";
 
-/// How long the record is that is appended: about as long as those of a registry.
+/// The length of an appended record, about that of a registry.
 const RECORD_LEN: usize = 300;
 
 /// How long it takes to append a record to a file and sync it to disk.
 #[derive(Clone, Copy, Debug)]
 pub struct SyncCost {
-    /// The median.
     pub p50: Duration,
-    /// What one of a hundred exceeds.
     pub p99: Duration,
 }
 
@@ -55,7 +53,7 @@ impl Level {
         }
     }
 
-    /// Returns why an etcd does not have this level, by its description.
+    /// Returns why an etcd with this description does not have this level, if so.
     pub fn unsupported_by(self, etcd: &str) -> Option<&'static str> {
         match self {
             Self::WithinASecond => Some("it has no such setting"),
@@ -66,7 +64,7 @@ impl Level {
         }
     }
 
-    /// Returns how to start servers at this level, as far as each store has it.
+    /// Returns how to start servers at this level. A store without the level gets its nearest settings.
     pub fn servers(self, at: &StoreOptions) -> Result<StoreOptions> {
         let disk = match self {
             Self::OnDisk | Self::WithinASecond => Some(disk()?),
@@ -82,7 +80,6 @@ impl Level {
 }
 
 impl SyncCost {
-    /// Measures it, with records as long as those of a registry.
     pub fn of_disk() -> Result<Self> {
         const TIMES: usize = 200;
         let folder = tempfile::tempdir_in(disk()?)?;
@@ -99,7 +96,6 @@ impl SyncCost {
     }
 }
 
-/// As in reports.
 impl fmt::Display for SyncCost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p50, p99] = [self.p50, self.p99].map(|time| seconds(time.as_secs_f64()));
@@ -107,17 +103,17 @@ impl fmt::Display for SyncCost {
     }
 }
 
-/// The first of the usual folders that is not in memory.
+/// Returns the first of the usual folders that is on a disk.
 fn disk() -> Result<PathBuf> {
     let folders = [env::temp_dir(), env::current_dir()?];
     let found = folders.into_iter().find(|folder| is_in_memory(folder) == Some(false));
-    found.context("no disk: the folder for temporary files and this one are both in memory")
+    found.context("no disk: the temporary folder and the current folder are both in memory")
 }
 
 fn memory() -> Result<PathBuf> {
     let folders = [PathBuf::from("/dev/shm"), env::temp_dir()];
     let found = folders.into_iter().find(|folder| is_in_memory(folder) == Some(true));
-    found.context("no file system in memory: /dev/shm is not one")
+    found.context("no file system in memory: neither /dev/shm nor the temporary folder is one")
 }
 
 /// Returns where a server that this process started keeps its data.
@@ -126,7 +122,7 @@ pub(super) fn placement(process: &Process) -> &'static str {
     if in_memory { "data in memory" } else { "data on a disk" }
 }
 
-/// Whether a folder is in memory; nothing if there is no such folder.
+/// Returns whether a folder is in memory, or `None` if it does not exist.
 fn is_in_memory(folder: &Path) -> Option<bool> {
     /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
     const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];

@@ -1,4 +1,4 @@
-//! The machine that measures, and what this process takes of it.
+//! The machine, and the resources that this process uses.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;
@@ -18,7 +18,7 @@ fn known(text: &str) -> &str {
     if text.is_empty() { "unknown" } else { text }
 }
 
-/// The CPU time of all cores until now, and how much of it the hypervisor gave to other virtual machines.
+/// The total CPU time of all cores, and the share that the hypervisor gave to other virtual machines (steal).
 #[derive(Clone, Copy, Debug)]
 pub struct StealTime {
     total: u64,
@@ -26,7 +26,7 @@ pub struct StealTime {
 }
 
 impl StealTime {
-    /// Reads the kernel's counters, where there are some.
+    /// Reads the kernel's counters, if there are any.
     pub fn now() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/stat").ok()?)
     }
@@ -46,12 +46,12 @@ impl StealTime {
     }
 }
 
-/// The seconds that all threads of this process ran for.
+/// Returns the CPU time of this process, in seconds.
 pub fn process_time() -> f64 {
     seconds(ClockId::ProcessCPUTime)
 }
 
-/// The seconds that this thread ran for.
+/// Returns the CPU time of this thread, in seconds.
 pub fn thread_time() -> f64 {
     seconds(ClockId::ThreadCPUTime)
 }
@@ -62,7 +62,7 @@ fn seconds(clock: ClockId) -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// The memory that is resident, in MiB. Not a number where the kernel does not say.
+/// Returns the resident memory in MiB, or NaN if the kernel does not report it.
 pub fn resident() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -70,7 +70,6 @@ pub fn resident() -> f64 {
     kib.map_or(f64::NAN, |kib| kib / 1024.0)
 }
 
-/// A count, as a figure.
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
 pub fn as_f64(count: impl TryInto<u64>) -> f64 {
     count.try_into().map_or(f64::NAN, |count| count as f64)

@@ -1,4 +1,4 @@
-//! What all measurements share: rounds in turns, tables, servers, and the means to count.
+//! The parts that all measurements share: paired rounds, tables, servers and counters.
 
 pub mod etcd_server;
 pub mod figures;
@@ -38,13 +38,13 @@ pub use self::table::{Latencies, Table};
 use anyhow::Result;
 use tokio::runtime::{Builder, Runtime};
 
-/// A runtime on this thread alone, which drives the clients' own tasks too: a hop to another thread costs as much
-/// as a request to Redis, and would be all that is measured.
+/// Returns a single-threaded runtime, which also drives the clients' own tasks. A hop to another thread costs as much
+/// as a request to Redis.
 pub fn one_thread() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// A runtime of two threads, as a service has it.
+/// Returns a runtime with two worker threads, as in a service.
 pub fn two_threads() -> Result<Runtime> {
     Ok(Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }

@@ -1,5 +1,5 @@
-//! Clients of one service by an arm of any type, and the log of what one sees that follows the service. All clients
-//! write the same workload.
+//! Clients of a service through any arm, and a log of the events that an observer sees. All clients write the same
+//! workload.
 
 use crate::arms::{Arm, Recovery, Request, TTL};
 use crate::workloads::expiry::{self, ExpiryPlan};
@@ -15,37 +15,37 @@ use tokio::time::{Instant, sleep};
 /// How long an observer waits before it reconnects.
 const RECONNECT_DELAY: Duration = Duration::from_millis(10);
 
-/// The new value of one instance, which is used once, or its deletion.
+/// A new value of an instance, unique in the workload, or its deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     pub id: u8,
-    /// The value; `None` for a deletion.
+    /// `None` for a deletion.
     pub value: Option<u32>,
 }
 
 /// The value of each instance.
 pub type Values = BTreeMap<u8, u32>;
 
-/// What an observer sees.
+/// An event that an observer sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// All values, read at the start.
+    /// The first full read.
     Initial(Values),
-    /// From now on it sees changes.
+    /// The watch has started.
     Watching,
     /// A single change.
     Change(Change),
-    /// All values, read because the observer cannot detect missed changes.
+    /// A full read, because the observer cannot detect missed changes.
     Reread(Values),
-    /// All values, read because the store reported that changes are compacted.
+    /// A full read, because the store reported compacted changes.
     Resynced(Values),
 }
 
-/// The events that an observer saw, with the time of each.
+/// The events that an observer saw, with their times.
 #[derive(Debug, Default)]
 pub struct EventLog(RefCell<Vec<(Instant, Event)>>);
 
-/// A client of one service, by an arm of any type.
+/// A client of one service through any arm.
 #[async_trait(?Send)]
 pub trait Client {
     async fn register(&self, id: &str, ttl: Duration) -> Result<()>;
@@ -53,27 +53,27 @@ pub trait Client {
     /// Returns the ids of all instances.
     async fn listed(&self) -> Result<BTreeSet<String>>;
 
-    /// Writes a change, and returns when it is acknowledged.
+    /// Writes a change and waits for the acknowledgement.
     async fn write(&mut self, change: Change) -> Result<()>;
 
-    /// Follows the service forever, across all failures, and logs what it sees.
+    /// Follows the service forever and logs the events. Reconnects after failures.
     async fn follow(&self, log: &EventLog) -> Infallible;
 
-    /// Lets instances of a service of its own expire. Returns for each how late after its ttl the expiry was seen.
+    /// Lets instances of a separate service expire, and returns how long after its ttl each expiry was seen.
     async fn expirations(&self, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>>;
 }
 
-/// A [`Client`] by an arm.
+/// A [`Client`] through an arm.
 pub struct ArmClient<A: Arm> {
     arm: A,
     service: ServiceName,
-    /// What each instance that is written carries beside its value.
+    /// The payload of each written instance beside its value.
     payload: String,
     leases: HashMap<u8, A::Lease>,
 }
 
 impl Change {
-    /// Returns the `n`th change of a round robin over so many instances. Its value is `n`.
+    /// Returns the `n`th change of a round robin over `ids` instances. Its value is `n`.
     pub fn round_robin(n: u32, ids: u8) -> Self {
         let [id, ..] = (n % u32::from(ids)).to_le_bytes(); // less than `ids`
         Self { id, value: Some(n) }
@@ -85,20 +85,18 @@ impl EventLog {
         self.0.borrow_mut().push((Instant::now(), event));
     }
 
-    /// Returns all events, with the time of each.
     pub fn events(&self) -> Ref<'_, [(Instant, Event)]> {
         Ref::map(self.0.borrow(), Vec::as_slice)
     }
 }
 
 impl<A: Arm> ArmClient<A> {
-    /// The instances that it writes carry a payload of so many bytes.
     pub fn new(arm: A, service: &str, payload_len: usize) -> Result<Self> {
         let (service, payload) = (service.parse()?, "x".repeat(payload_len));
         Ok(Self { arm, service, payload, leases: HashMap::new() })
     }
 
-    /// Follows until the watch fails. Without a cursor it begins with all instances.
+    /// Follows until the watch fails. Without a cursor it starts with a full read.
     async fn follow_once(&self, log: &EventLog, cursor: &mut Option<A::Cursor>) -> Result<()> {
         let (arm, service) = (&self.arm, &self.service);
         let read_all = async |event: fn(Values) -> Event| {
@@ -168,7 +166,7 @@ impl<A: Arm> Client for ArmClient<A> {
         Ok(())
     }
 
-    /// Errors are dropped: an observer reconnects and goes on.
+    /// Ignores errors, because an observer reconnects.
     async fn follow(&self, log: &EventLog) -> Infallible {
         let mut cursor = None;
         loop {
@@ -186,7 +184,7 @@ impl<A: Arm> Client for ArmClient<A> {
     }
 }
 
-/// All ids of the workload are numbers.
+/// Parses an id of the workload, which is a number.
 fn number(id: &InstanceId) -> u8 {
     id.as_str().parse().unwrap_or(u8::MAX)
 }

@@ -1,8 +1,7 @@
-//! Paired comparison of two ways to do the same, so that noise of the machine cancels out.
+//! Paired comparison of two arms, which cancels out the noise of the machine.
 //!
-//! Absolute times drift by more than the difference that is looked for, so the ways take turns at every
-//! single operation, and each round gives a ratio of its own. One of them then takes turns with itself: what
-//! that shows is the floor, below which a difference means nothing.
+//! Absolute times drift by more than the difference of interest. So the arms alternate at every operation, and each
+//! round gives its own ratio. One arm also alternates with itself: a difference below that floor means nothing.
 
 use crate::workloads::{Contender, Runner, Workload};
 use anyhow::Result;
@@ -10,30 +9,29 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long to measure.
+/// The length of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// How many rounds, each giving a ratio, after one to warm up. An odd number has a median that was
-    /// measured.
+    /// The number of rounds after the warm-up. With an odd number the median is a measured ratio.
     pub rounds: usize,
-    /// How long a round lasts, half of it for the two and half of it for the one with itself.
+    /// The length of a round. The pair takes the first half, and the floor the second.
     pub round: Duration,
-    /// How many turns each half has at least, however long they take.
+    /// The minimum number of turns in each half.
     pub turns: usize,
-    /// How many operations a turn is: more than one where the clock would weigh.
+    /// The number of operations in a turn. More than one hides the cost of reading the clock.
     pub batch: u32,
 }
 
-/// What one round measured: the seconds per operation, turn by turn.
+/// The seconds per operation in each turn of one round.
 #[derive(Clone, Debug)]
 pub struct Round {
-    /// Of the first and the second in turns.
+    /// The first and the second arm.
     pub pair: [Vec<f64>; 2],
-    /// Of the second and the second again in turns.
+    /// The second arm beside itself.
     pub same: [Vec<f64>; 2],
 }
 
-/// The median of a number of rounds, with the least and the most.
+/// The median of a number of rounds, with the minimum and maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
@@ -41,21 +39,20 @@ pub struct Spread {
     pub max: f64,
 }
 
-/// What a paired run shows of one against the other.
+/// The result of a paired run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
-    /// The first, in seconds per operation: the median over the rounds' medians, as all here.
+    /// The seconds per operation of the first arm: the median of the medians of the rounds.
     pub first: f64,
-    /// The second.
     pub second: f64,
-    /// The first as a multiple of the second.
+    /// The first arm as a multiple of the second.
     pub ratio: Spread,
-    /// The second as a multiple of itself.
+    /// The second arm as a multiple of itself.
     pub floor: Spread,
 }
 
 impl Comparison {
-    /// Sums up rounds, of which there is at least one.
+    /// Evaluates one or more rounds.
     pub fn new(rounds: &[Round]) -> Self {
         let pairs: Vec<_> = rounds.iter().map(|round| medians(&round.pair)).collect();
         let same = rounds.iter().map(|round| medians(&round.same));
@@ -68,7 +65,7 @@ impl Comparison {
     }
 }
 
-/// How long to measure a call of a figure.
+/// Returns how long to measure the operation of a figure.
 pub fn plan(quick: bool) -> Plan {
     if quick {
         Plan { rounds: 3, round: Duration::from_millis(100), turns: 3, batch: 1 }
@@ -77,7 +74,7 @@ pub fn plan(quick: bool) -> Plan {
     }
 }
 
-/// Compares runners: the first with the second. The third does what the second does. Returns the rounds.
+/// Compares the first runner with the second, and the second with the third, which does the same.
 pub async fn compare(mut runners: [Runner; 3], plan: Plan) -> Result<Vec<Round>> {
     let mut rounds = Vec::with_capacity(plan.rounds);
     round(&mut runners, plan).await?; // warms up
@@ -88,8 +85,7 @@ pub async fn compare(mut runners: [Runner; 3], plan: Plan) -> Result<Vec<Round>>
     Ok(rounds)
 }
 
-/// Compares runners that are made anew for each round: one connection differs from another by some percent, for
-/// as long as it lasts.
+/// Compares runners with new connections in each round, because connections differ from each other by some percent.
 pub async fn compare_anew(
     plan: Plan,
     runners: impl AsyncFn() -> Result<[Runner; 3]>,
@@ -104,7 +100,6 @@ pub async fn compare_anew(
     Ok(Comparison::new(&rounds))
 }
 
-/// Prepares a workload for two contenders, and for the second again.
 pub async fn prepare(
     [first, second, again]: [&dyn Contender; 3],
     workload: Workload,
@@ -129,7 +124,7 @@ async fn round([first, second, again]: &mut [Runner; 3], plan: Plan) -> Result<R
     Ok(Round { pair, same })
 }
 
-/// Takes a sample of each of `N` arms in each round, after a round that warmed up. Who starts rotates.
+/// Takes a sample of each of `N` arms in each round, after a warm-up round. The first arm rotates.
 pub async fn in_turns<const N: usize>(
     rounds: usize,
     mut sample: impl AsyncFnMut(usize) -> Result<f64>,
@@ -147,8 +142,8 @@ pub async fn in_turns<const N: usize>(
     Ok(samples)
 }
 
-/// Half a round. Who starts rotates, so that of two each is preceded by the other as often as by
-/// itself: what was done last is still in the caches.
+/// Runs half a round. The first runner rotates, so that each of two follows the other as often as itself: caches
+/// still hold the data of the previous operation.
 async fn turns<const N: usize>(runners: [&mut Runner; N], plan: Plan) -> Result<[Vec<f64>; N]> {
     let mut samples = [const { Vec::new() }; N];
     let end = Instant::now() + plan.round / 2;
@@ -169,7 +164,7 @@ fn medians<const N: usize>(samples: &[Vec<f64>; N]) -> [f64; N] {
 }
 
 impl Spread {
-    /// Of at least one figure. Of an even number the median is the mean of the two in the middle.
+    /// Evaluates one or more figures. The median of an even number is the mean of the middle two.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -181,13 +176,13 @@ impl Spread {
         }
     }
 
-    /// Describes the maximum, with a unit: `none`, or at most so many.
+    /// Describes the maximum: `none`, or `up to 3.1 %`.
     pub fn at_most(self, unit: &str) -> String {
         let tenths = (self.max * 10.0).ceil() / 10.0;
         if tenths > 0.0 { format!("up to {tenths} {unit}") } else { "none".to_owned() }
     }
 
-    /// Rounds to so many decimals.
+    /// Rounds to a number of decimals.
     #[must_use]
     pub fn rounded(self, digits: i32) -> Self {
         let unit = 10f64.powi(digits);
@@ -196,13 +191,13 @@ impl Spread {
         Self { median, min, max }
     }
 
-    /// Of a thing with itself: whether the machine was quiet enough to see it the same, within 2 %.
+    /// Returns whether the machine was quiet: the ratio of an arm to itself is within 2 % of 1.
     pub fn is_sound(&self) -> bool {
         (0.98..=1.02).contains(&self.median)
     }
 }
 
-/// `5 (3..9)`, or `5` where they are all the same.
+/// `5 (3..9)`, or `5` if all figures are equal.
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.median)?;

@@ -1,4 +1,4 @@
-//! The progress of a measurement: a bar on a terminal, elsewhere a line each.
+//! The progress of a measurement: a bar on a terminal, or else a line per step.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, stderr};
@@ -21,7 +21,7 @@ impl Progress {
         Self { name, bar }
     }
 
-    /// Says what is done next, and the share that is done, from 0 to 1.
+    /// Shows the next step, and the completed share from 0 to 1.
     pub fn update(&self, step: &str, share: f64) {
         match &self.bar {
             #[expect(

@@ -1,4 +1,4 @@
-//! A connection of the raw client to a Redis, which is replaced after a failure.
+//! A connection of the raw client to Redis, which is replaced after a failure.
 
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
@@ -12,11 +12,11 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Finds the server of a URL, and connects to it when something is to be sent. A clone shares the connection.
+/// A lazy connection to the server of a URL. Clones share it.
 #[derive(Clone)]
 pub struct RedisLink {
     target: Target,
-    /// How long one server may take to connect, and to answer.
+    /// The timeout to connect to one server, and that of its responses.
     patience: Duration,
     open: Rc<RefCell<Option<Connection>>>,
 }
@@ -24,7 +24,7 @@ pub struct RedisLink {
 #[derive(Clone)]
 enum Target {
     Direct(Box<Client>),
-    /// At the address of the primary that these sentinels name.
+    /// The URLs of the sentinels.
     Sentinel(Vec<String>),
     Cluster(Rc<ClusterClient>),
 }
@@ -36,11 +36,11 @@ enum Connection {
 }
 
 impl RedisLink {
-    /// Parses a URL: `redis://`, `redis+sentinel://` or `redis+cluster://`.
+    /// Parses a URL with the scheme `redis`, `redis+sentinel` or `redis+cluster`.
     pub fn new(url: &str, patience: Duration) -> Result<Self> {
         let urls = |hosts: &str| hosts.split(',').map(|host| format!("redis://{host}")).collect();
         let target = if let Some(rest) = url.strip_prefix("redis+sentinel://") {
-            Target::Sentinel(urls(rest.split_once('/').context("a primary has a name")?.0))
+            Target::Sentinel(urls(rest.split_once('/').context("the URL names no primary")?.0))
         } else if let Some(hosts) = url.strip_prefix("redis+cluster://") {
             let nodes: Vec<String> = urls(hosts);
             let client = ClusterClient::builder(nodes)
@@ -82,7 +82,7 @@ impl RedisLink {
         .await
     }
 
-    /// A call may take ten times as long as one server: also to find the right one while another is silent.
+    /// Sends a request. Its timeout is ten times that of one server, because the search for the primary may time out.
     async fn with<T>(&self, request: impl AsyncFn(&mut Connection) -> RedisResult<T>) -> Result<T> {
         let open = self.open.borrow_mut().take();
         let answer = async {
@@ -94,7 +94,7 @@ impl RedisLink {
             *self.open.borrow_mut() = Some(connection);
             anyhow::Ok(answer)
         };
-        timeout(self.patience * 10, answer).await.context("no answer")?
+        timeout(self.patience * 10, answer).await.context("no response")?
     }
 
     async fn connect(&self) -> Result<Connection> {

@@ -1,4 +1,4 @@
-//! A Redis, and what it counts.
+//! A Redis server and its counters.
 
 use super::levels::placement;
 use crate::arms::RawRedis;
@@ -11,38 +11,36 @@ use std::collections::HashMap;
 /// The prefix of the registry's keys.
 const OURS: &str = "figures-ours";
 
-/// A Redis.
 pub struct RedisServer {
     pub redis: Redis,
-    /// Its version, and what it does with a write.
+    /// The version, and how the server persists a write.
     pub description: String,
 }
 
 impl RedisServer {
-    /// Finds or starts one.
+    /// Connects to the Redis that the environment names, or starts one.
     pub async fn start() -> Result<Self> {
         Self::start_with(Redis::options()).await
     }
 
-    /// The same, but for where and how.
     pub async fn start_with(options: ServerOptions) -> Result<Self> {
         let mut redis = Redis::start_with(options).await?;
         let description = describe(&mut redis).await?;
         Ok(Self { redis, description })
     }
 
-    /// The registry, on connections of its own.
+    /// Connects a registry.
     pub async fn registry(&self) -> Result<RedisRegistry> {
         let url = format!("{}?prefix={OURS}", bare(self.redis.url()));
         Ok(RedisRegistry::connect(&url.parse()?).await?)
     }
 
-    /// The raw client, on connections of its own.
+    /// Connects the raw client arm.
     pub async fn raw(&self) -> Result<RawRedis> {
         RawRedis::connect(bare(self.redis.url())).await
     }
 
-    /// What it counts at this moment.
+    /// Reads the current counters.
     pub async fn counts(&self) -> Result<Counts> {
         let mut connection = connect(bare(self.redis.url())).await?;
         let mut info = String::new();
@@ -55,33 +53,33 @@ impl RedisServer {
     }
 }
 
-/// What a server counts.
+/// The counters of a server.
 pub struct Counts {
     info: String,
     clients: String,
 }
 
 impl Counts {
-    /// How many scripts it ran, and how many microseconds they took.
+    /// Returns how many scripts ran, and their total time in microseconds.
     pub fn scripts(&self) -> Result<[f64; 2]> {
         let Some(scripts) = self.field("cmdstat_evalsha:") else { return Ok([0.0; 2]) };
         let count = |name| scripts.split(',').find_map(|field| field.strip_prefix(name));
         let (calls, micros) = (count("calls="), count("usec="));
-        let (calls, micros) = calls.zip(micros).context("it counts no scripts")?;
+        let (calls, micros) = calls.zip(micros).context("Redis does not count scripts")?;
         Ok([calls.parse()?, micros.parse()?])
     }
 
-    /// The seconds that it ran for.
+    /// Returns the CPU time in seconds.
     pub fn cpu(&self) -> Result<f64> {
         let mut sum = 0.0;
         for field in ["used_cpu_user:", "used_cpu_sys:"] {
-            let seconds: f64 = self.field(field).context("it counts no seconds")?.parse()?;
+            let seconds: f64 = self.field(field).context("Redis does not report its CPU time")?.parse()?;
             sum += seconds;
         }
         Ok(sum)
     }
 
-    /// How many connections registries have to it.
+    /// Returns the number of connections of registries.
     pub fn connections(&self) -> usize {
         self.clients.lines().filter(|line| line.contains(" name=registry")).count()
     }

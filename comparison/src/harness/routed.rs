@@ -1,4 +1,4 @@
-//! A registry that hands each call to another one.
+//! A registry that forwards each call to another one.
 
 use async_trait::async_trait;
 use registry_core::{
@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Asks a route for each call which registry takes it.
+/// A registry that forwards each call to the registry that the function returns.
 pub struct Routed<F>(pub F);
 
 impl<F> fmt::Debug for Routed<F> {

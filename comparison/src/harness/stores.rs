@@ -1,4 +1,4 @@
-//! Which stores are compared, and the servers they run on.
+//! The stores that are compared, and their servers.
 
 use super::{EtcdServer, RedisServer};
 use crate::arms::Ours;
@@ -20,17 +20,14 @@ pub const VARIABLE: &str = "BENCH_STORES";
 pub enum Store {
     /// The memory of this process.
     Mem,
-    /// One etcd.
     Etcd,
-    /// One Redis.
     Redis,
 }
 
 impl Store {
-    /// All there are.
     pub const ALL: [Self; 3] = [Self::Mem, Self::Etcd, Self::Redis];
 
-    /// What [`VARIABLE`] calls it.
+    /// Returns the name in [`VARIABLE`].
     pub fn name(self) -> &'static str {
         match self {
             Self::Mem => "mem",
@@ -39,7 +36,7 @@ impl Store {
         }
     }
 
-    /// The stores that a value of [`VARIABLE`] names; without one, all.
+    /// Returns the stores that a value of [`VARIABLE`] names, or all without a value.
     pub fn chosen(value: Option<&str>) -> Result<Vec<Self>> {
         let Some(names) = value.filter(|value| !value.is_empty()) else {
             return Ok(Self::ALL.to_vec());
@@ -47,14 +44,14 @@ impl Store {
         let store = |name: &str| {
             let store = Self::ALL.into_iter().find(|store| store.name() == name.trim());
             store
-                .with_context(|| format!("{VARIABLE} lists some of mem, etcd, redis, got `{name}`"))
+                .with_context(|| format!("{VARIABLE} names `{name}`, but there are mem, etcd, redis"))
         };
         let names: BTreeSet<Self> = names.split(',').map(store).collect::<Result<_>>()?;
         Ok(names.into_iter().collect())
     }
 }
 
-/// How to find or start the servers.
+/// How to connect to or start the servers.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     pub etcd: ServerOptions,
@@ -70,20 +67,19 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
     })
 }
 
-/// Returns the options of a server that is started, with these arguments, whatever the environment says.
+/// Returns options to start a server with these arguments, even if the environment names one.
 pub fn own(options: &ServerOptions, arguments: &[&str]) -> ServerOptions {
     let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
     ServerOptions { url: None, arguments, ..options.clone() }
 }
 
 impl Default for StoreOptions {
-    /// As the environment says.
     fn default() -> Self {
         Self { etcd: Etcd::options(), redis: Redis::options() }
     }
 }
 
-/// A store that runs. Dropping it stops a server that was started.
+/// A running store. Drop stops a server that this process started.
 pub enum Server {
     Mem(MemRegistry),
     Etcd(Box<EtcdServer>),
@@ -91,12 +87,12 @@ pub enum Server {
 }
 
 impl Server {
-    /// Finds or starts one, as the environment says.
+    /// Connects to the server that the environment names, or starts one.
     pub async fn start(store: Store) -> Result<Self> {
         Self::start_with(store, &StoreOptions::default()).await
     }
 
-    /// Finds or starts one. The error of a missing one says in one line how to get it, and how to do without.
+    /// Connects to a server or starts one. The error for a missing server says how to install it or leave it out.
     pub async fn start_with(store: Store, options: &StoreOptions) -> Result<Self> {
         let started = match store {
             Store::Mem => Ok(Self::Mem(MemRegistry::new())),
@@ -110,7 +106,7 @@ impl Server {
         started.with_context(|| {
             let others = Store::ALL.into_iter().filter(|other| *other != store);
             let others = others.map(Store::name).collect::<Vec<_>>().join(",");
-            format!("{} is missing (to go on without it: {VARIABLE}={others})", store.name())
+            format!("{} is missing (to leave it out, set {VARIABLE}={others})", store.name())
         })
     }
 
@@ -122,7 +118,7 @@ impl Server {
         }
     }
 
-    /// Its version, and how it persists a write.
+    /// Returns the version, and how the store persists a write.
     pub fn description(&self) -> &str {
         match self {
             Self::Mem(_) => "in this process",
@@ -131,7 +127,6 @@ impl Server {
         }
     }
 
-    /// The URL of the server.
     pub fn url(&self) -> &str {
         match self {
             Self::Mem(_) => "mem://",
@@ -140,7 +135,7 @@ impl Server {
         }
     }
 
-    /// The registry, on connections of its own.
+    /// Connects a registry.
     pub async fn registry(&self) -> Result<Arc<dyn Registry>> {
         Ok(match self {
             Self::Mem(registry) => Arc::new(registry.clone()),
@@ -149,12 +144,12 @@ impl Server {
         })
     }
 
-    /// The registry as an arm, on connections of its own.
+    /// Connects a registry as an arm.
     pub async fn ours(&self) -> Result<Box<dyn Contender>> {
         Ok(Box::new(Ours::from(self.registry().await?)))
     }
 
-    /// The raw client, on connections of its own. Memory has none.
+    /// Connects the raw client arm. Memory has none.
     pub async fn raw(&self) -> Result<Option<Box<dyn Contender>>> {
         Ok(match self {
             Self::Mem(_) => None,
@@ -163,7 +158,7 @@ impl Server {
         })
     }
 
-    /// The seconds that the server ran for. What is in this process is not told apart from it.
+    /// Returns the CPU time of the server in seconds, or 0 for memory, which shares this process.
     pub async fn cpu(&self) -> Result<f64> {
         match self {
             Self::Mem(_) => Ok(0.0),
@@ -172,7 +167,7 @@ impl Server {
         }
     }
 
-    /// The server's process, if it was started.
+    /// Returns the server's process. Fails if this process did not start it.
     pub fn process(&mut self) -> Result<&mut Process> {
         match self {
             Self::Mem(_) => bail!("memory has no process"),

@@ -1,14 +1,14 @@
-//! Figures as plain text: aligned tables.
+//! Aligned tables as plain text.
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use std::fmt;
 use std::iter::once;
 
-/// What is printed between the least and the most, in percent.
+/// The percentiles that are printed between the minimum and maximum.
 const PERCENTILES: [f64; 4] = [50.0, 90.0, 99.0, 99.9];
 
-/// A head and rows, whose first columns are words and the others figures.
+/// A table whose first `words` columns are left-aligned, and the others right-aligned.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     head: Vec<String>,
@@ -16,7 +16,7 @@ pub struct Table {
     words: usize,
 }
 
-/// How long each of many operations took.
+/// The durations of many operations.
 #[derive(Clone, Debug)]
 pub struct Latencies(Histogram<u64>);
 
@@ -26,7 +26,7 @@ impl Table {
         Self { head, rows: Vec::new(), words }
     }
 
-    /// Of percentiles.
+    /// Returns a table of percentiles.
     pub fn percentiles() -> Self {
         let [p50, p90, p99, p999] = PERCENTILES.map(|percent| format!("p{percent}"));
         let head = ["operation", "store", "arm", "n", "min", &p50, &p90, &p99, &p999, "max"];
@@ -49,7 +49,7 @@ impl Table {
         arm: &str,
         latencies: &Latencies,
     ) -> Result<()> {
-        let (min, max) = latencies.range().context("nothing was recorded")?;
+        let (min, max) = latencies.range().context("no operation was recorded")?;
         let [p50, p90, p99, p999] = PERCENTILES
             .map(|percent| latencies.percentile(percent).map_or_else(|| "-".to_owned(), seconds));
         let [operation, store, arm] = [operation.to_string(), store.to_owned(), arm.to_owned()];
@@ -81,7 +81,7 @@ impl fmt::Display for Table {
 }
 
 impl Latencies {
-    /// Of operations that took so many seconds.
+    /// Records operations that took these seconds.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -95,16 +95,15 @@ impl Latencies {
         Ok(Self(histogram))
     }
 
-    /// The seconds that so many percent of the operations do not exceed. Nothing where that would be the
-    /// most, by another name: of 200 operations the 99.9th percentile is not known.
+    /// Returns a percentile in seconds, or `None` if it would be the maximum: 200 operations have no 99.9th percentile.
     #[expect(clippy::cast_precision_loss, reason = "there are no 2^53 operations")]
     pub fn percentile(&self, percent: f64) -> Option<f64> {
         let beyond = self.0.len() as f64 * (100.0 - percent) / 100.0;
-        // 99.9 % of 1,000 is rounded to something above 999, which would be the last.
+        // Rounding puts 99.9 % of 1,000 above 999, which would select the maximum.
         (beyond >= 1.0 - 1e-9).then(|| nanoseconds(self.0.value_at_percentile(percent - 1e-9)))
     }
 
-    /// The least and the most, in seconds; nothing of none.
+    /// Returns the minimum and maximum in seconds, or `None` without operations.
     pub fn range(&self) -> Option<(f64, f64)> {
         (!self.0.is_empty()).then(|| (nanoseconds(self.0.min()), nanoseconds(self.0.max())))
     }
@@ -115,7 +114,7 @@ fn nanoseconds(count: u64) -> f64 {
     count as f64 / 1e9
 }
 
-/// A time, in the unit that suits it.
+/// Formats a time in ns, us or ms.
 pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 1e-6 {
         format!("{:.0} ns", seconds * 1e9)
