@@ -1,4 +1,4 @@
-//! Our channel, and the channels of tonic, which follow the same view.
+//! The balanced channel of the registry and tonic's channels, which follow the same view.
 
 use anyhow::{Context, Result};
 use registry_core::InstanceStatus;
@@ -18,9 +18,9 @@ use tonic_health::pb::health_client::HealthClient;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelArm {
     Ours,
-    /// A channel of tonic's to the first of them alone.
+    /// tonic's channel to the first instance.
     Direct,
-    /// tonic's `balance_channel`: power of two choices, all loads taken to be the same.
+    /// tonic's `balance_channel`: power of two choices, with equal loads.
     Balance,
 }
 
@@ -39,7 +39,8 @@ impl ChannelArm {
                 Caller::Ours(HealthClient::new(Ours::new(view, ChannelOptions::default())))
             }
             Self::Direct => {
-                let first = addresses(&view).into_iter().next().context("nobody is listed")?;
+                let first =
+                    addresses(&view).into_iter().next().context("the service has no instance")?;
                 let channel = Endpoint::from_shared(format!("http://{first}"))?.connect_lazy();
                 Caller::Tonic { client: HealthClient::new(channel), task: Arc::default() }
             }
@@ -53,11 +54,11 @@ impl ChannelArm {
     }
 }
 
-/// Who makes calls. A clone shares all with it.
+/// A gRPC client. Clones share its channel.
 #[derive(Clone)]
 pub enum Caller {
     Ours(HealthClient<Ours>),
-    /// Beside the task that follows the view, if there is one.
+    /// With the task that follows the view, if there is one.
     Tonic {
         client: HealthClient<Channel>,
         task: Arc<JoinSet<Result<()>>>,
@@ -74,7 +75,7 @@ impl Caller {
     }
 }
 
-/// Returns the addresses that take calls, by the view: the same for all arms.
+/// Returns the addresses of the instances that are up.
 fn addresses(view: &View) -> BTreeSet<String> {
     let state = view.state();
     let up = state.instances().filter(|i| i.status() == InstanceStatus::Up);

@@ -1,4 +1,4 @@
-//! etcd by its raw client.
+//! etcd through its raw client.
 
 use super::{Arm, Request, decoded};
 use anyhow::{Context, Result, bail, ensure};
@@ -11,27 +11,27 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// What all keys of the raw client begin with: as long as the registry's own prefix here, so that requests are, too.
+/// The prefix of the raw client's keys. It is as long as the registry's, so that the requests are, too.
 pub const ROOT: &str = "figures-raw_";
 
-/// How many keys the registry reads at once: at first, and then.
+/// The page lengths of the registry: the first and the following pages.
 const PAGE_LEN: i64 = 1000;
 const NEXT_LEN: i64 = 5000;
 
-/// The largest answers that the registry takes: to a read, and of a watch.
+/// The message size limits of the registry, for reads and watches.
 const MAX_ANSWER_LEN: usize = 625 << 20;
 const MAX_EVENTS_LEN: usize = 64 << 20;
 
-/// `etcd-client`, which makes the requests that the registry makes, in the same order, over a connection set up the
-/// same; and nothing else. It has no deadlines, checks no answer, takes nothing over, and knows only one member.
+/// `etcd-client`, with the requests and connection settings of the registry. It has no deadlines, checks no responses,
+/// takes over no records and knows only one member.
 #[derive(Clone)]
 pub struct RawEtcd {
     client: Client,
-    /// The stream of renewals, opened by the first.
+    /// The stream of renewals, which the first renewal opens.
     renewals: Rc<Mutex<Option<(LeaseKeeper, LeaseKeepAliveStream)>>>,
 }
 
-/// A stream of events, and the prefix of the keys they are about.
+/// A stream of events of the keys under a prefix.
 pub struct KeyWatch {
     service: ServiceName,
     prefix: String,
@@ -39,7 +39,7 @@ pub struct KeyWatch {
     revision: i64,
 }
 
-/// A client on a connection set up as the registry's is, to `http://host:port`.
+/// Connects to `http://host:port` with the connection settings of the registry.
 pub async fn connect(endpoint: &str) -> Result<Client> {
     let options = ConnectOptions::new()
         .with_connect_timeout(Duration::from_secs(2))
@@ -50,12 +50,11 @@ pub async fn connect(endpoint: &str) -> Result<Client> {
 }
 
 impl RawEtcd {
-    /// Connects to an endpoint, `http://host:port`.
     pub async fn connect(endpoint: &str) -> Result<Self> {
         Ok(Self { client: connect(endpoint).await?, renewals: Rc::default() })
     }
 
-    /// Reads all keys of a service in pages that show one revision.
+    /// Reads all keys of a service in pages of one revision.
     async fn pages(&self, prefix: &str) -> Result<Vec<KeyValue>> {
         let mut kv = self.client.kv_client().max_decoding_message_size(MAX_ANSWER_LEN);
         let mut options = GetOptions::new().with_range(end_of(prefix)).with_limit(PAGE_LEN);
@@ -63,7 +62,7 @@ impl RawEtcd {
         loop {
             let mut page = kv.get(key, Some(options.clone())).await?;
             if all.is_empty() {
-                let revision = page.header().context("an answer without a header")?.revision();
+                let revision = page.header().context("a response without a header")?.revision();
                 options = options.with_revision(revision).with_limit(NEXT_LEN);
             }
             all.append(&mut page.take_kvs());
@@ -91,7 +90,7 @@ impl Arm for RawEtcd {
         Ok(lease)
     }
 
-    /// No more than a put: the registry also renews the lease, beside it.
+    /// Only puts the record. The registry also renews the lease.
     async fn update(&self, lease: &i64, request: &Request) -> Result<i64> {
         let under = PutOptions::new().with_lease(*lease);
         self.client.kv_client().put(key(request), request.record()?, Some(under)).await?;
@@ -101,7 +100,7 @@ impl Arm for RawEtcd {
     async fn keep_alive(&self, lease: &i64) -> Result<()> {
         let mut renewals = self.renewals.lock().await;
         let Some((keeper, answers)) = &mut *renewals else {
-            // To open it renews the lease, too.
+            // Opening the stream renews the lease.
             *renewals = Some(self.client.lease_client().keep_alive(*lease).await?);
             return Ok(());
         };
@@ -125,7 +124,7 @@ impl Arm for RawEtcd {
 
     async fn cursor(&self, service: &ServiceName) -> Result<i64> {
         let found = self.client.kv_client().get(prefix(service), None).await?;
-        Ok(found.header().context("an answer without a header")?.revision())
+        Ok(found.header().context("a response without a header")?.revision())
     }
 
     async fn watch(&self, service: &ServiceName, revision: &i64) -> Result<KeyWatch> {
@@ -159,7 +158,7 @@ impl Arm for RawEtcd {
     }
 }
 
-/// What a watch of the registry asks for.
+/// Returns the watch options of the registry.
 pub fn watch_options(prefix: &str, id: i64) -> WatchOptions {
     WatchOptions::new()
         .with_range(end_of(prefix))
@@ -185,7 +184,7 @@ fn id(prefix: &str, key: &[u8]) -> Result<InstanceId> {
     Ok(InstanceId::new(str::from_utf8(id)?)?)
 }
 
-/// As a claim that takes nothing over.
+/// Returns the transaction of a claim without takeover.
 fn claim_transaction(key: &str, record: &[u8], lease: i64) -> Txn {
     let ours = || Compare::lease(key, CompareOp::Equal, lease);
     let same = Compare::value(key, CompareOp::Equal, record);

@@ -1,4 +1,4 @@
-//! A key with a ttl for each instance, and Redis' own notifications of what happens to keys.
+//! A key with a ttl for each instance, and Redis' keyspace notifications.
 
 use super::publish::Subscription;
 use super::{Arm, Recovery, Request, decoded};
@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 
-/// `SET PX`, and a subscription to the notifications of the keys, which do not carry the value. A client that is
-/// not subscribed at that moment misses them, so it reads everything after each connect.
+/// `SET PX`, and a subscription to keyspace notifications, which do not carry the value. A disconnected client misses
+/// them, so it reads everything after each connect.
 #[derive(Clone)]
 pub struct Keyspace(pub RedisLink);
 
@@ -68,7 +68,7 @@ impl Arm for Keyspace {
         Ok(())
     }
 
-    /// Also sets the server to notify.
+    /// Also enables the notifications on the server.
     async fn watch(&self, service: &ServiceName, (): &()) -> Result<Subscription> {
         let mut notify = redis::cmd("CONFIG");
         self.0.run::<()>(notify.arg("SET").arg("notify-keyspace-events").arg("KEA")).await?;
@@ -79,7 +79,8 @@ impl Arm for Keyspace {
 
     async fn next(&self, watch: &mut Subscription) -> Result<Vec<Change>> {
         let message = watch.messages.next().await.context("the notifications ended")?;
-        let (_, id) = message.get_channel_name().rsplit_once(':').context("no key")?;
+        let (_, id) =
+            message.get_channel_name().rsplit_once(':').context("the channel names no key")?;
         let (id, event): (_, String) = (InstanceId::new(id)?, message.get_payload()?);
         let record = match event.as_str() {
             "set" => self.read(&watch.service, &id).await?,

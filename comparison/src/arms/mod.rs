@@ -1,5 +1,4 @@
-//! The arms: the registry, and what else could be used for the same purpose. Each is one file, and all write and
-//! decode the same records.
+//! The arms: the registry and its alternatives, one per file. All write and decode the same records.
 
 pub mod channels;
 pub mod etcd;
@@ -22,11 +21,11 @@ use registry_engine::View;
 use std::ops::Deref;
 use std::time::Duration;
 
-/// The ttl where nothing is to expire: longer than any run.
+/// A ttl that is longer than any run.
 pub const TTL: Duration = Duration::from_secs(60 * 60);
 
-/// A request to register. The caller draws the lease id and builds the instance for every arm, so neither is
-/// measured; to encode the record is.
+/// A request to register. The caller builds the instance and draws the lease id, so neither is measured; encoding the
+/// record is.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub instance: Instance,
@@ -39,7 +38,6 @@ impl Request {
         Ok(Self { instance, claim: Claim::new(ttl)? })
     }
 
-    /// Encodes the record, as every arm writes it.
     pub fn record(&self) -> Result<Vec<u8>> {
         let record = Record::new(self.instance.clone()).with_ttl(self.claim.ttl());
         Ok(encoding::encode(&record)?)
@@ -54,23 +52,23 @@ impl Request {
 pub fn decoded(service: &ServiceName, id: &InstanceId, record: &[u8]) -> Result<Record> {
     match encoding::decode(service, id, record)? {
         Stored::Live(record) => Ok(record),
-        Stored::Withdrawn(_) => bail!("a raw arm withdraws nothing"),
+        Stored::Withdrawn(_) => bail!("a raw arm read a withdrawn record, which none writes"),
     }
 }
 
-/// How an observer continues after its connection was lost.
+/// How an observer recovers from a lost connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// It subscribes again. What happened meanwhile stays unknown.
+    /// It subscribes again, and misses the changes in between.
     Subscribe,
-    /// It subscribes again and reads everything, since it cannot detect missed changes.
+    /// It subscribes again and reads everything, because it cannot detect missed changes.
     Reread,
     /// It resumes from its position, and reads everything only if the store reports a gap.
     Resume,
 }
 
-/// One way to use a store, on connections of its own. A clone shares them. What a raw arm does not guarantee is
-/// documented with its type.
+/// A way to use a store, with its own connections, which clones share. The type of a raw arm documents the guarantees
+/// that it lacks.
 #[expect(async_fn_in_trait, reason = "everything here runs on one thread")]
 pub trait Arm: Clone + 'static {
     /// The handle to renew and end a registration.
@@ -86,7 +84,7 @@ pub trait Arm: Clone + 'static {
 
     async fn register(&self, request: &Request) -> Result<Self::Lease>;
 
-    /// Registers a changed instance under its lease.
+    /// Updates a registered instance under its lease.
     async fn update(&self, _: &Self::Lease, request: &Request) -> Result<Self::Lease> {
         self.register(request).await
     }
@@ -104,18 +102,18 @@ pub trait Arm: Clone + 'static {
     /// Opens a stream of the changes after `cursor`.
     async fn watch(&self, service: &ServiceName, cursor: &Self::Cursor) -> Result<Self::Watch>;
 
-    /// Waits for the next changes, decoded. There may be none, one or several.
+    /// Waits for the next changes, possibly none, and decodes them.
     async fn next(&self, watch: &mut Self::Watch) -> Result<Vec<Change>>;
 
     /// Returns the position after the last change that the watch returned.
     fn position(&self, watch: &Self::Watch) -> Self::Cursor;
 
-    /// Returns whether an error of a watch says that changes before it are gone.
+    /// Returns whether an error of a watch reports missed changes.
     fn is_gap(_: &Error) -> bool {
         false
     }
 
-    /// Returns a view. A raw client has none: its user loads, and watches.
+    /// Returns a view. A raw client has none.
     fn view(&self, _: &ServiceName) -> Option<View> {
         None
     }

@@ -10,7 +10,7 @@ use registry_core::{
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use std::sync::Arc;
 
-/// A store through the trait, as users have it: dynamically dispatched, with every guarantee.
+/// A store through the trait object that users have, with every guarantee.
 #[derive(Clone)]
 pub struct Ours {
     pub registry: Arc<dyn Registry>,

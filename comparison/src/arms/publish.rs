@@ -1,4 +1,4 @@
-//! What people build first: a hash with the records, and a channel on which changes are published.
+//! The usual first design on plain Redis: a hash with the records, and a channel to publish changes.
 
 use super::{Arm, Recovery, Request, decoded};
 use crate::harness::RedisLink;
@@ -9,19 +9,20 @@ use redis::Msg;
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 use std::collections::HashMap;
 
-/// `HSET` and `PUBLISH`. Nothing expires, and a subscriber misses what is published while it is not connected.
-/// If it `REREADS`, it reads the hash after each connect.
+/// `HSET` and `PUBLISH`. Nothing expires, and a disconnected subscriber misses messages. With `REREADS` it reads the
+/// hash after each connect.
 #[derive(Clone)]
 pub struct Publish<const REREADS: bool>(pub RedisLink);
 
-/// A subscription to what happens to the instances of a service.
+/// A subscription to the changes of a service.
 pub struct Subscription {
     pub service: ServiceName,
     pub messages: BoxStream<'static, Msg>,
 }
 
 impl<const REREADS: bool> Publish<REREADS> {
-    /// The hash and the channel have one name, and the tag of the registry's shard, so that a fault hits both.
+    /// Returns the name of the hash and the channel. Its hash tag is that of the registry's shard, so that a fault hits
+    /// both arms.
     fn key(service: &ServiceName) -> String {
         format!("{{registry/15}}:{service}:{}", if REREADS { "reread" } else { "published" })
     }

@@ -1,4 +1,4 @@
-//! Redis by its raw client.
+//! Redis through its raw client.
 
 use super::{Arm, Request, decoded};
 use anyhow::{Context, Result, ensure};
@@ -8,17 +8,16 @@ use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, Script};
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 use std::sync::LazyLock;
 
-/// What all keys of the raw client begin with: as long as the registry's own prefix here.
+/// The prefix of the raw client's keys, as long as the registry's.
 const ROOT: &str = "figures-raw_";
 
-/// What the registry reads at once.
+/// The page length of the registry.
 const PAGE_LEN: usize = 1000;
 
-/// The `redis` crate, whose scripts write what the registry's write, in one call each, and do nothing else:
-/// they read nothing, check nothing, chain nothing, and let nothing expire. It has no deadlines.
+/// The `redis` crate, with scripts that make the writes of the registry in one call each. They read and check nothing,
+/// chain no digests and expire no leases, and there are no deadlines.
 ///
-/// It has two connections, one for commands and one for blocking reads, as the registry has. The second
-/// serves one watch at a time.
+/// Like the registry it has a connection for commands and one for blocking reads, which serves one watch at a time.
 #[derive(Clone)]
 pub struct RawRedis {
     commands: MultiplexedConnection,
@@ -32,14 +31,14 @@ pub struct RawLease {
     id: String,
 }
 
-/// A log, and how far it was read.
+/// A log and the read position.
 pub struct Log {
     service: ServiceName,
     key: String,
     last: String,
 }
 
-/// An entry: its id, and names and values in turn.
+/// An entry: its id, and alternating field names and values.
 type LogEntry = (String, Vec<Vec<u8>>);
 
 static REGISTER: LazyLock<Script> = LazyLock::new(|| {
@@ -90,7 +89,7 @@ static LOAD: LazyLock<Script> = LazyLock::new(|| {
 const DIGEST: &str = "0123456789abcdef";
 const DEADLINE: &str = "1790000000000";
 
-/// A connection set up as the registry's is, to `redis://[user:password@]host[:port][/database]`.
+/// Connects to `redis://[user:password@]host[:port][/database]` with the connection settings of the registry.
 pub async fn connect(url: &str) -> Result<MultiplexedConnection> {
     let info = url.into_connection_info()?;
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
@@ -100,12 +99,11 @@ pub async fn connect(url: &str) -> Result<MultiplexedConnection> {
 }
 
 impl RawRedis {
-    /// Connects to a server, twice.
     pub async fn connect(url: &str) -> Result<Self> {
         Ok(Self { commands: connect(url).await?, reads: connect(url).await? })
     }
 
-    /// What registering returns.
+    /// Returns the lease that a registration returns.
     pub fn lease(request: &Request) -> RawLease {
         let service = request.instance.service().clone();
         let member = format!("{service}\u{1f}{}", request.instance.id());
@@ -186,7 +184,7 @@ impl Arm for RawRedis {
         let read = read.into_iter().flatten().flat_map(|(_, entries)| entries);
         for (last, fields) in read {
             log.last = last;
-            let field = |n: usize| fields.get(n).context("an entry of another form");
+            let field = |n: usize| fields.get(n).context("a log entry lacks a field");
             let member = field(3)?;
             let id = id(&log.service, member)?;
             changes.push(if field(1)? == b"P" {
@@ -205,11 +203,11 @@ impl Arm for RawRedis {
 
 fn id(service: &ServiceName, member: &[u8]) -> Result<InstanceId> {
     let id = member.strip_prefix(service.as_str().as_bytes());
-    let id = id.and_then(|id| id.strip_prefix(b"\x1f")).context("of another service")?;
+    let id = id.and_then(|id| id.strip_prefix(b"\x1f")).context("a member of another service")?;
     Ok(InstanceId::new(str::from_utf8(id)?)?)
 }
 
-/// As those of a shard, which each service has for itself; `meta` is no more than a counter.
+/// Returns the keys of a shard. Each service has its own shard here, and `meta` is only a counter.
 fn keys(service: &ServiceName) -> [String; 7] {
     let keys = ["meta", "inst", "idx", "lease", "exp", "svc", "log"];
     keys.map(|key| format!("{{{ROOT}/{service}}}:{key}"))

@@ -168,7 +168,9 @@ impl Figures {
         let [.., target, _, mut holds] = target(Figure::spread("", *ratio, "x")).cells();
         if !floor.is_sound() {
             holds = "void".into();
-            self.note("void: A/A is outside 0.98..1.02; repeat the run when the machine is quieter");
+            self.note(
+                "void: A/A is outside 0.98..1.02; repeat the run when the machine is quieter",
+            );
         }
         let operation = operation.to_string();
         self.pairs.push([operation, first, second, range(ratio), range(floor), target, holds]);

@@ -76,7 +76,9 @@ impl GoProgram {
                 }
             }
         };
-        timeout(DEADLINE, wait).await.with_context(|| format!("no event `{kind}` within {DEADLINE:?}"))?
+        timeout(DEADLINE, wait)
+            .await
+            .with_context(|| format!("no event `{kind}` within {DEADLINE:?}"))?
     }
 }
 

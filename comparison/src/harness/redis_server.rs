@@ -73,7 +73,8 @@ impl Counts {
     pub fn cpu(&self) -> Result<f64> {
         let mut sum = 0.0;
         for field in ["used_cpu_user:", "used_cpu_sys:"] {
-            let seconds: f64 = self.field(field).context("Redis does not report its CPU time")?.parse()?;
+            let seconds: f64 =
+                self.field(field).context("Redis does not report its CPU time")?.parse()?;
             sum += seconds;
         }
         Ok(sum)

@@ -43,8 +43,9 @@ impl Store {
         };
         let store = |name: &str| {
             let store = Self::ALL.into_iter().find(|store| store.name() == name.trim());
-            store
-                .with_context(|| format!("{VARIABLE} names `{name}`, but there are mem, etcd, redis"))
+            store.with_context(|| {
+                format!("{VARIABLE} names `{name}`, but there are mem, etcd, redis")
+            })
         };
         let names: BTreeSet<Self> = names.split(',').map(store).collect::<Result<_>>()?;
         Ok(names.into_iter().collect())

@@ -1,4 +1,4 @@
-//! Instances that expire, and when that is seen.
+//! The time until an expiry is seen.
 
 use super::{RequestGenerator, Workload};
 use crate::arms::{Arm, Request};
@@ -9,23 +9,23 @@ use std::time::Duration;
 use tokio::sync::Barrier;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-/// How many instances expire, and when.
+/// The instances that expire, and their timing.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpiryPlan<'a> {
     pub count: usize,
-    /// The time between two registrations, so that they expire at different phases of a periodic check of the store.
+    /// The time between two registrations, so that they expire at different phases of the store's periodic check.
     pub apart: Duration,
     pub ttl: Duration,
-    /// How many live instances there are beside them.
+    /// The number of other live instances.
     pub others: usize,
-    /// Where arms that run side by side wait for each other before the first is registered.
+    /// Where concurrent arms wait for each other before the first registration.
     pub barrier: Option<&'a Barrier>,
-    /// An expiry that is seen no sooner counts as this late.
+    /// The timeout. An expiry that is not seen by then counts as this late.
     pub patience: Duration,
 }
 
-/// Registers instances and renews none. Returns how late after its ttl a watch saw each expiry; the ttl starts
-/// before the call that registers or renews the instance.
+/// Registers instances and renews none. Returns how long after its ttl a watch saw each expiry. The ttl starts before
+/// the call that registers the instance.
 pub async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>> {
     let mut generator = RequestGenerator::new(Workload::Register)?;
     let others = RequestGenerator::new(Workload::Register)?.register(arm, plan.others).await?;
@@ -51,7 +51,7 @@ pub async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Durati
         due = registering => due?,
         outcome = &mut seeing => bail!("all expired while they were registered: {outcome:?}"),
     };
-    let end = due.iter().map(|(_, due)| *due).max().context("nothing was registered")?;
+    let end = due.iter().map(|(_, due)| *due).max().context("no instance was registered")?;
     if let Ok(outcome) = timeout_at(end + plan.patience, seeing).await {
         outcome?;
     }
@@ -65,7 +65,7 @@ pub async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Durati
     late.collect()
 }
 
-/// Registers one instance after the other. Returns when the ttl of each ends.
+/// Registers one instance after the other, and returns when each ttl ends.
 async fn register<A: Arm>(
     arm: &A,
     generator: &mut RequestGenerator,
@@ -104,7 +104,7 @@ mod tests {
             let server = Server::start(store).await.unwrap();
             let ours = Ours::from(server.registry().await.unwrap());
             let mut late = observe(&ours, plan).await.unwrap();
-            // The raw scripts of Redis let nothing expire.
+            // The raw arm of Redis expires no leases.
             if let Server::Etcd(server) = &server {
                 late.extend(observe(&server.raw().await.unwrap(), plan).await.unwrap());
             }

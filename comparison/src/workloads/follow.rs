@@ -1,4 +1,4 @@
-//! From nothing to a live view of a service.
+//! Open a live view of a service.
 
 use super::{Prepared, RequestGenerator, Timed};
 use crate::arms::Arm;

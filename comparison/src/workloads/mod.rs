@@ -1,4 +1,4 @@
-//! The workloads: what an arm does, each prepared for one arm and then timed repeatedly. Each is one file.
+//! The workloads, one per file. A workload is prepared for one arm and then timed repeatedly.
 
 mod deregister;
 pub mod expiry;
@@ -28,10 +28,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// How long one call of [`Runner::time`] may take. A stalled server fails the run.
+/// The timeout of one call of [`Runner::time`].
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How many requests are in flight during preparation and cleanup.
+/// The number of requests in flight during preparation and cleanup.
 pub const IN_FLIGHT: usize = 64;
 
 /// An operation to measure.
@@ -41,24 +41,24 @@ pub enum Workload {
     Register,
     /// Deregister an instance.
     Deregister,
-    /// Register a new instance, and keep it until the end: what is counted meanwhile are registrations only.
+    /// Register a new instance and keep it until the end, so that only registrations are counted.
     RegisterMore,
-    /// Change a registered instance in place.
+    /// Update a registered instance.
     Update,
     /// Renew a registration.
     KeepAlive,
-    /// Load all instances of a service, so many.
+    /// Load a service of this many instances.
     Load(usize),
-    /// Register, until an open watch yields the event.
+    /// Register, and wait for the event of an open watch.
     RegisterToWatch,
-    /// Open a live view of a service of so many instances.
+    /// Open a live view of a service of this many instances.
     Follow(usize),
-    /// Open a watch so many changes back, until it has yielded them all.
+    /// Open a watch this many changes back, and read them.
     Resume(usize),
 }
 
 impl Workload {
-    /// Prepares it for an arm, on a service of its own.
+    /// Prepares the workload for an arm, with its own service.
     async fn prepare<A: Arm>(self, arm: A) -> Result<Box<dyn Timed>> {
         let generator = RequestGenerator::new(self)?;
         match self {
@@ -75,7 +75,6 @@ impl Workload {
     }
 }
 
-/// The name of the benchmark group.
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -98,14 +97,13 @@ pub trait Timed {
     /// Runs the workload `n` times. Returns the time taken, without preparation and cleanup.
     async fn time(&mut self, n: u64) -> Result<Duration>;
 
-    /// Deregisters what the preparation registered.
+    /// Deregisters the instances of the preparation.
     async fn finish(self: Box<Self>) -> Result<()> {
         Ok(())
     }
 }
 
-/// A workload that is a closure over an arm and the leases that were registered for it: it runs so many times, and
-/// returns the time taken.
+/// A workload that is a closure over an arm and the leases of the preparation.
 struct Prepared<A: Arm, F> {
     arm: A,
     leases: Vec<A::Lease>,
@@ -116,7 +114,7 @@ impl<A: Arm, F> Prepared<A, F>
 where
     F: AsyncFnMut(&A, &mut Vec<A::Lease>, u64) -> Result<Duration> + 'static,
 {
-    #[expect(clippy::new_ret_no_self, reason = "nobody needs its type")]
+    #[expect(clippy::new_ret_no_self, reason = "callers need a trait object")]
     fn new(arm: A, leases: Vec<A::Lease>, run: F) -> Box<dyn Timed> {
         Box::new(Self { arm, leases, run })
     }
@@ -136,7 +134,7 @@ where
     }
 }
 
-/// A workload that is a closure, without preparation. What it returns is dropped outside of the time.
+/// A workload that is a closure without preparation. The drop of its result is not timed.
 pub struct Repeated<F>(pub F);
 
 #[async_trait(?Send)]
@@ -153,7 +151,7 @@ impl<T, F: AsyncFnMut() -> Result<T>> Timed for Repeated<F> {
     }
 }
 
-/// An [`Arm`] of any type, for use as a trait object.
+/// An [`Arm`] as a trait object.
 #[async_trait(?Send)]
 pub trait Contender {
     async fn prepare(&self, workload: Workload) -> Result<Box<dyn Timed>>;
@@ -166,14 +164,14 @@ impl<A: Arm> Contender for A {
     }
 }
 
-/// A prepared workload of one contender, which benchmarks and paired runs measure.
+/// A prepared workload of one contender.
 pub struct Runner {
     label: String,
     timed: Box<dyn Timed>,
 }
 
 impl Runner {
-    /// Prepares a workload for a contender. The label is for errors.
+    /// Prepares a workload for a contender. Errors name the label.
     pub async fn prepare(
         label: &str,
         contender: &dyn Contender,
@@ -202,14 +200,14 @@ impl Runner {
 async fn within<T>(label: &str, task: impl Future<Output = Result<T>>) -> Result<T> {
     let outcome = timeout(DEADLINE, task).await;
     outcome
-        .with_context(|| format!("{label}: no end after {DEADLINE:?}"))?
+        .with_context(|| format!("{label}: timed out after {DEADLINE:?}"))?
         .with_context(|| label.to_owned())
 }
 
-/// Returns a new registry in memory with one instance of each of so many services.
+/// Returns a new registry in memory with one instance in each of `services` services.
 ///
-/// Its history is short. It is full in no time, and then to drop the oldest batch costs the same in every
-/// registry; with the usual one, those that are not full yet would look faster for seconds.
+/// Its short history is full at once, and then every registry pays to drop the oldest batch. With the default length, a
+/// registry that is not full yet would look faster for seconds.
 pub async fn mem_with_others(services: usize) -> Result<Ours> {
     let mem = Ours::new(MemRegistry::with_history_limit(1_000));
     for n in 0..services {
@@ -225,7 +223,7 @@ pub fn record_len() -> Result<usize> {
     Ok(request.record()?.len())
 }
 
-/// A service of its own, and a generator of requests to register its instances.
+/// A generator of requests to register instances of a unique service.
 #[derive(Debug)]
 pub struct RequestGenerator {
     pub service: ServiceName,
@@ -233,7 +231,7 @@ pub struct RequestGenerator {
 }
 
 impl RequestGenerator {
-    /// Returns a generator for a service with a unique name: the server may hold data of earlier runs.
+    /// Returns a generator for a service with a unique name, because the server may hold data of earlier runs.
     pub fn new(workload: Workload) -> Result<Self> {
         static RUN: LazyLock<LeaseId> = LazyLock::new(LeaseId::random);
         static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -241,7 +239,6 @@ impl RequestGenerator {
         Ok(Self { service: ServiceName::new(format!("{workload}-{run}-{count}"))?, drawn: 0 })
     }
 
-    /// Returns the next instance, and a claim for it.
     pub fn request(&mut self) -> Result<Request> {
         self.drawn += 1;
         let [.., a, b, c] = self.drawn.to_be_bytes();
@@ -260,7 +257,6 @@ impl RequestGenerator {
         (0..count).map(|_| self.request()).collect()
     }
 
-    /// Registers so many instances.
     pub async fn register<A: Arm>(&mut self, arm: &A, count: usize) -> Result<Vec<A::Lease>> {
         let requests = self.requests(count)?;
         let registrations = stream::iter(&requests).map(|request| arm.register(request));
@@ -268,7 +264,6 @@ impl RequestGenerator {
     }
 }
 
-/// Ends registrations.
 pub async fn deregister<A: Arm>(arm: &A, leases: Vec<A::Lease>) -> Result<()> {
     let leases = stream::iter(leases).map(Ok);
     leases.try_for_each_concurrent(IN_FLIGHT, |lease| arm.deregister(lease)).await

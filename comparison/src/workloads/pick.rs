@@ -1,4 +1,4 @@
-//! One of the instances of a service, at random.
+//! Pick a random instance of a service.
 
 use crate::harness::{ServiceFixture, as_f64, thread_time};
 use anyhow::Result;
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::{PoisonError, RwLock};
 
-/// How many instances the service has, and how many services there are where one is found by its name.
+/// The instances of the service, and the services in the map.
 const INSTANCES: usize = 100;
 const SERVICES: u32 = 1_000;
 
@@ -22,11 +22,11 @@ pub enum Pick {
     State,
     /// Through `View::reader`.
     Reader,
-    /// What is written first: all services in a map, behind a lock.
+    /// From a map of all services behind a lock, the usual first design.
     RwlockMap,
 }
 
-/// What is picked from.
+/// The sources to pick from.
 pub struct Picks {
     pub view: View,
     slice: Records,
@@ -57,7 +57,6 @@ impl Pick {
         }
     }
 
-    /// Picks so many times.
     pub fn run(self, from: &Picks, iterations: u64) {
         let (mut rng, view) = (Rng::with_seed(7), &from.view);
         match self {
@@ -80,7 +79,7 @@ impl Pick {
         }
     }
 
-    /// Nanoseconds for each of so many, of this thread's own time.
+    /// Returns the nanoseconds of CPU time of this thread per pick.
     pub fn time(self, from: &Picks, iterations: u64) -> f64 {
         let start = thread_time();
         self.run(from, iterations);

@@ -1,4 +1,4 @@
-//! Register a new instance, and deregister it afterwards, or at the end.
+//! Register a new instance.
 
 use super::{Prepared, RequestGenerator, Timed, deregister};
 use crate::arms::Arm;
@@ -6,8 +6,8 @@ use std::mem::take;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many registrations are timed in one go and then withdrawn. Few, so that a service never gets
-/// large; more than one, since the clock costs as much as a tenth of a registration in memory.
+/// How many registrations are timed together and then withdrawn. Few, so that the service stays small; more than one,
+/// because reading the clock costs a tenth of a registration in memory.
 const CHUNK: usize = 50;
 
 pub(super) fn chunks(n: u64) -> impl Iterator<Item = usize> {
@@ -15,7 +15,7 @@ pub(super) fn chunks(n: u64) -> impl Iterator<Item = usize> {
     (0..n.div_ceil(CHUNK)).map(move |done| CHUNK.min(n - done * CHUNK))
 }
 
-/// Deregisters after each chunk, outside of the time; or, if they are to be `kept`, at the end of the workload.
+/// Deregisters after each chunk, not timed, or at the end of the workload if `kept`.
 pub(super) fn prepare<A: Arm>(
     arm: A,
     mut generator: RequestGenerator,

@@ -1,4 +1,4 @@
-//! Register, until the event is in the consumer's hand.
+//! Register, and wait until a consumer has the event.
 
 use super::{Prepared, RequestGenerator, Timed};
 use crate::arms::Arm;
@@ -24,9 +24,8 @@ pub(super) async fn prepare<A: Arm>(
     }))
 }
 
-/// Registers one instance and withdraws it. How long it took from before the call to the event in
-/// hand: one process, one clock. (From the *answer* of the call on it would often be nothing, since
-/// the event may come first.)
+/// Registers one instance and withdraws it. Returns the time from before the call to the event: the event may come
+/// before the response.
 async fn once<A: Arm>(
     arm: &A,
     generator: &mut RequestGenerator,
@@ -36,9 +35,12 @@ async fn once<A: Arm>(
     let is_put = |change: &Change| matches!(change, Change::Put(record) if *record.instance() == request.instance);
     let (lease, elapsed) = {
         let mut seen = pin!(until(arm, watch, is_put));
-        // The consumer waits already when the clock starts. A blocking read is a request: it goes
-        // out now, and has arrived when a load on the other connection is answered.
-        ensure!(seen.as_mut().now_or_never().is_none(), "the event came before its cause");
+        // The consumer already waits when the clock starts. A blocking read is a request: the response to a load on the
+        // other connection shows that it has arrived.
+        ensure!(
+            seen.as_mut().now_or_never().is_none(),
+            "the watch yielded an event before the registration"
+        );
         arm.load(&generator.service).await?;
         let start = Instant::now();
         let seen = async { seen.await.map(|()| start.elapsed()) };
@@ -52,7 +54,7 @@ async fn once<A: Arm>(
     Ok(elapsed)
 }
 
-/// Reads a watch up to the change that is waited for, which is the only one.
+/// Reads a watch until the expected change, which must be the next one.
 async fn until<A: Arm>(
     arm: &A,
     watch: &mut A::Watch,
@@ -61,7 +63,10 @@ async fn until<A: Arm>(
     loop {
         let changes = arm.next(watch).await?;
         if !changes.is_empty() {
-            ensure!(changes.len() == 1 && is_expected(&changes[0]), "not expected: {changes:?}");
+            ensure!(
+                changes.len() == 1 && is_expected(&changes[0]),
+                "unexpected changes: {changes:?}"
+            );
             return Ok(());
         }
     }

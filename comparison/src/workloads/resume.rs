@@ -14,7 +14,7 @@ pub(super) async fn prepare<A: Arm>(
     let cursor = arm.cursor(&generator.service).await?;
     let leases = generator.register(&arm, count).await?;
     let service = generator.service;
-    // A process that resumes one watch mostly has others: what they share is there already.
+    // A process that resumes a watch usually has others open, with which it shares a stream.
     let other = arm.watch(&service, &arm.cursor(&service).await?).await?;
     Ok(Prepared::new(arm, leases, async move |arm: &A, leases: &mut Vec<A::Lease>, n| {
         let _other = &other;

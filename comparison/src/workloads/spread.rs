@@ -1,5 +1,5 @@
-//! One change, until the last of so many tasks of this process has it: from `register` to the subscribers of a view,
-//! and by bare channels of tokio, which carry what somebody sends and know of no store.
+//! Broadcast one change to many tasks: from `register` to the subscribers of a view, and through bare tokio channels
+//! without a store.
 
 use crate::harness::{CountdownLatch, ServiceFixture};
 use anyhow::Result;
@@ -12,21 +12,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How many changes a channel holds. Each is waited for.
+/// The capacity of a channel. Each change is delivered before the next one.
 const QUEUE: usize = 16;
 
-/// How a task learns of a change.
+/// How a task receives a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscription {
     /// `View::updates`.
     Updates,
     /// `View::changed`.
     Changed,
-    /// A tokio mpsc channel for each task, and an `Arc` sent into each.
+    /// A tokio mpsc channel for each task, with an `Arc` per message.
     Mpsc,
 }
 
-/// The source of changes, and the tasks that wait for them.
+/// The source of changes, and its subscribers.
 pub struct Spread {
     source: Source,
     batch: Arc<Batch>,
@@ -50,7 +50,7 @@ impl Subscription {
 }
 
 impl Spread {
-    /// Starts so many subscribers, and waits until they all wait.
+    /// Starts subscribers, and waits until all are ready.
     pub async fn new(
         subscription: Subscription,
         instances: usize,
@@ -84,7 +84,7 @@ impl Spread {
         Ok(Self { source, batch, latch, tasks })
     }
 
-    /// Makes a change. Returns how long it took from before that until the last task had it.
+    /// Makes a change, and returns the time until the last task has it.
     pub async fn change(&mut self) -> Result<Duration> {
         self.latch.reset(self.tasks.len());
         let start = Instant::now();
@@ -98,7 +98,7 @@ impl Spread {
     }
 }
 
-/// Starts subscribers of a view, and waits until they all wait.
+/// Starts subscribers of a view, and waits until all are ready.
 pub async fn subscribe(
     view: &View,
     subscription: Subscription,
@@ -115,7 +115,7 @@ pub async fn subscribe(
                 drop(view);
                 while let Some(update) = updates.next().await {
                     if !matches!(update, Update::Status(_)) {
-                        latch.count_down(); // the first is the state
+                        latch.count_down(); // the first update is the current state
                     }
                 }
             });

@@ -1,4 +1,4 @@
-//! Change a registered instance in place, under its lease.
+//! Update a registered instance under its lease.
 
 use super::{Prepared, RequestGenerator, Timed};
 use crate::arms::Arm;

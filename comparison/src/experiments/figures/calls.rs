@@ -1,5 +1,4 @@
-//! One call at a time: the registry beside the raw client, which makes the same requests on etcd, and the same writes
-//! on Redis.
+//! One call at a time, beside the raw client, which makes the same requests to etcd and the same writes to Redis.
 
 use crate::arms::{Ours, RawEtcd};
 use crate::harness::etcd_server::OURS;
@@ -12,7 +11,7 @@ use anyhow::{Context, Result};
 use registry_testbed::proxy::{Fault, Proxy};
 use std::time::Duration;
 
-/// A workload, and what ours may take as a multiple of raw.
+/// A workload, and the target of the ratio of ours to raw.
 type Row = (Workload, f64);
 
 const ON_ETCD: [Row; 5] = [
@@ -36,12 +35,12 @@ pub(super) async fn etcd(quick: bool) -> Result<Figures> {
     let server = Server::start(Store::Etcd).await?;
     let mut figures = compared(&server, &ON_ETCD, quick).await?;
     let Server::Etcd(server) = server else { return Ok(figures) };
-    // Not an update, which is a put for raw, nor a watch, which waits for a deregistration: raw makes it in fewer steps.
+    // Not an update or a watch: raw updates with a put, and deregisters in fewer steps.
     for workload in [Workload::Register, Workload::KeepAlive, Workload::Load(100)] {
         add_bytes(&mut figures, &server, workload, if quick { 20 } else { 500 }).await?;
     }
-    figures.note("raw makes the same requests, without deadlines, checks of its answers, or other members; its update is a put, where ours is a transaction with a renewal beside it");
-    figures.note("bytes: both ways, as a proxy counts them; requests and round trips: the tests of the store count them");
+    figures.note("raw makes the same requests to one member, without deadlines or checks of responses; it updates with a put, and ours with a transaction beside a renewal");
+    figures.note("bytes in both directions, as a proxy counts them");
     Ok(figures)
 }
 
@@ -58,12 +57,12 @@ pub(super) async fn redis(quick: bool) -> Result<Figures> {
         figures.add(Figure::timed(name, ours[1], "us"));
     }
     figures.note(
-        "raw makes the same writes by one script, reads and checks nothing, and has no deadlines",
+        "raw makes the same writes with one script, reads and checks nothing, and has no deadlines",
     );
     Ok(figures)
 }
 
-/// Compares the medians, in turns at every call, each round over new connections.
+/// Compares the medians of alternating calls, with new connections in each round.
 async fn compared(server: &Server, rows: &[Row], quick: bool) -> Result<Figures> {
     let mut figures = Figures::default();
     for (workload, limit) in rows {
@@ -77,11 +76,11 @@ async fn compared(server: &Server, rows: &[Row], quick: bool) -> Result<Figures>
         figures.add_comparison(workload, ["ours", "raw"], &compared, target);
     }
     figures.note(server.description());
-    figures.note("p50, in turns at every call, each round over new connections");
+    figures.note("p50 of alternating calls, with new connections in each round");
     Ok(figures)
 }
 
-/// Adds the bytes of one call of ours, which are to be no more than those of the raw client.
+/// Adds the bytes of one call. The target is the bytes of the raw client.
 async fn add_bytes(
     figures: &mut Figures,
     server: &EtcdServer,
@@ -96,15 +95,15 @@ async fn add_bytes(
     let ours = bytes(&ours, counted, calls, &proxies[0]).await?;
     let raw = RawEtcd::connect(&format!("http://{raw}")).await?;
     let raw = bytes(&raw, counted, calls, &proxies[1]).await?;
-    // Lease ids are drawn, and as varints differ in length.
+    // Lease ids are random, and their varints differ in length.
     let figure = Figure::counted(format!("{workload}: bytes (raw {raw:.1})"), ours, "");
     figures.add(figure.at_most(raw * 1.02));
     Ok(())
 }
 
-/// The bytes of one call, both ways, with what clears it away, if that is not left to the end.
+/// Returns the bytes of one call in both directions, including its cleanup unless that happens at the end.
 async fn bytes(arm: &dyn Contender, workload: Workload, calls: u32, proxy: &Proxy) -> Result<f64> {
-    /// How many calls are made before those that are counted: by then headers that repeat are compressed.
+    /// The calls before those that are counted. By then repeated headers are compressed.
     const WARM_UP: u64 = 20;
     let mut runner = Runner::prepare("counted", arm, workload).await?;
     runner.time(WARM_UP).await?;
@@ -120,7 +119,7 @@ async fn bytes(arm: &dyn Contender, workload: Workload, calls: u32, proxy: &Prox
     Ok(bytes / f64::from(calls))
 }
 
-/// The scripts of one call, and of what clears it away, and the microseconds that they take.
+/// Returns the scripts of one call and its cleanup, and their time in microseconds.
 async fn scripts(
     server: &RedisServer,
     arm: &dyn Contender,

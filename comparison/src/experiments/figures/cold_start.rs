@@ -1,4 +1,4 @@
-//! From nothing to the first instance in hand: connect, load, pick.
+//! The time to connect, load a service and pick an instance.
 
 use crate::arms::{Arm, Ours};
 use crate::harness::fixture::view;
@@ -11,7 +11,6 @@ use registry_core::ServiceName;
 use std::hint::black_box;
 use tokio::time::Instant;
 
-/// Instances of the service.
 const INSTANCES: usize = 10;
 
 pub(super) async fn figures(quick: bool) -> Result<Figures> {
@@ -24,11 +23,13 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
     let raw = async || redis.raw().await;
     Box::pin(measure(&mut figures, "redis", bare(redis.redis.url()), rounds, raw)).await?;
     figures.note(&redis.description);
-    figures.note(format!("a service of {INSTANCES}; raw connects, loads and decodes: it sees no change that comes later, ours is watching by then"));
+    figures.note(format!(
+        "a service of {INSTANCES}; raw connects, loads and decodes; ours also watches"
+    ));
     Ok(figures)
 }
 
-/// Measures both in turns: the registry at `url`, and what `raw` connects.
+/// Measures the registry at `url` and the raw client in turns.
 async fn measure<A: Arm>(
     figures: &mut Figures,
     name: &str,
@@ -46,7 +47,9 @@ async fn measure<A: Arm>(
             black_box(pick(url, service).await?);
         } else {
             let loaded = raw().await?.load(service).await?;
-            black_box(loaded.first().context("nobody is listed")?.instance().address().clone());
+            black_box(
+                loaded.first().context("the service has no instance")?.instance().address().clone(),
+            );
         }
         Ok(start.elapsed().as_secs_f64() * 1e3)
     })
@@ -59,5 +62,5 @@ async fn measure<A: Arm>(
 async fn pick(url: &str, service: &ServiceName) -> Result<registry_core::Address> {
     let view = view(connect(url).await?, service).await?;
     let state = view.state();
-    Ok(state.available().next().context("nobody is listed")?.address().clone())
+    Ok(state.available().next().context("the service has no instance")?.address().clone())
 }

@@ -1,4 +1,4 @@
-//! One change, to 10,000 subscribers: how long until the last has it, and what that takes.
+//! The time and memory to broadcast one change to 10,000 subscribers.
 
 use crate::harness::{
     CountdownLatch, Figure, Figures, Heap, ServiceFixture, as_f64, in_turns, one_thread,
@@ -30,12 +30,14 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
         }
         anyhow::Ok(())
     })?;
-    figures.note("from before the call of `register`, or before the first send, to the last task that has it");
-    figures.note("mpsc: a tokio mpsc channel for each task, and an `Arc` sent into each");
+    figures.note(
+        "from before the call of `register`, or before the first send, until the last task has it",
+    );
+    figures.note("mpsc: a tokio mpsc channel for each task, with an `Arc` per message");
     Ok(figures)
 }
 
-/// Times, in turns.
+/// Measures the time in turns.
 async fn compare(figures: &mut Figures, label: &str, rounds: usize) -> Result<()> {
     let arms = [Subscription::Mpsc, Subscription::Updates, Subscription::Changed];
     let mut spreads = Vec::new();
@@ -51,12 +53,12 @@ async fn compare(figures: &mut Figures, label: &str, rounds: usize) -> Result<()
     Ok(())
 }
 
-/// What is allocated in a change: one copy of the snapshot for all readers.
+/// Counts the allocated bytes of a change: one copy of the snapshot for all readers.
 async fn copies(figures: &mut Figures) -> Result<()> {
     for subscription in [Subscription::Updates, Subscription::Changed] {
         let cost = async |instances, subscribers| {
             let mut spread = Spread::new(subscription, instances, subscribers).await?;
-            let mut least = f64::INFINITY; // now and then a queue grows
+            let mut least = f64::INFINITY; // a queue may grow
             for _ in 0..40 {
                 let heap = Heap::now();
                 spread.change().await?;
@@ -76,7 +78,7 @@ async fn copies(figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// What a subscriber holds.
+/// Counts the bytes that a subscriber holds.
 async fn footprint(figures: &mut Figures) -> Result<()> {
     let each = |grown: f64| grown / as_f64(MANY);
     let fixture = ServiceFixture::new(100).await?;
@@ -84,8 +86,8 @@ async fn footprint(figures: &mut Figures) -> Result<()> {
     let heap = Heap::now();
     for _ in 0..MANY {
         let mut updates = fixture.view.updates();
-        ensure!(updates.next().now_or_never().is_some(), "it begins with the state");
-        ensure!(updates.next().now_or_never().is_none(), "nothing else happened");
+        ensure!(updates.next().now_or_never().is_some(), "the first update is the state");
+        ensure!(updates.next().now_or_never().is_none(), "an update came without a change");
         streams.push(updates);
     }
     let size = as_f64(size_of_val(&streams[0]) as u64);

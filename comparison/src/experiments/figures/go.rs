@@ -1,4 +1,4 @@
-//! go-zero's own programs beside ours, on one etcd.
+//! Programs that use go-zero beside ours, on one etcd.
 
 use crate::harness::fixture::view;
 use crate::harness::go_program::{GoProgram, micros_since_1970};
@@ -23,7 +23,7 @@ use tonic_health::pb::health_client::HealthClient;
 /// The ttl of go-zero's leases.
 const TTL: Duration = Duration::from_secs(10);
 
-/// How long one thing may take.
+/// The timeout of one step.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) async fn figures(quick: bool) -> Result<Figures> {
@@ -42,12 +42,12 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
     }
     fleet.call(&mut figures, if quick { 200 } else { 6_000 }).await?;
     figures.note(&fleet.server.description);
-    figures.note("register: connect, grant a lease and put the key");
-    figures.note("lost: from before the deletion of the key until it is put again");
+    figures.note("register: connects, grants a lease and puts the key");
+    figures.note("lost: from before the key is deleted until it is put again");
     figures.note(
-        "seen: from before a put until the list of endpoints has the address, of one put for both",
+        "seen: from before a put until the list of endpoints has the address; both see the same put",
     );
-    figures.note("a call: a health check of one of three servers of go-zero, 200 a second by each caller at the same time");
+    figures.note("a call: a health check of one of three go-zero servers; both callers make 200 a second at the same time");
     Ok(figures)
 }
 
@@ -62,7 +62,7 @@ impl GoFleet {
     fn start(&self, role: &str, key: &str, services: usize) -> Result<GoProgram> {
         let file = self.folder.path().join(format!("{role}-{key}.yaml"));
         let (port, etcd) = (free_port(), &self.server.address);
-        // The load shedding of go-zero's servers is off: they would refuse calls since the machine is busy.
+        // Disables load shedding, with which go-zero's servers would reject calls on a busy machine.
         let listens = format!("ListenOn: 127.0.0.1:{port}\nCpuThreshold: 0\n");
         let listens = if matches!(role, "server" | "publisher") { &listens } else { "" };
         let log = "Log: {Mode: console, Level: severe, Stat: false}";
@@ -71,12 +71,12 @@ impl GoFleet {
         GoProgram::start(&self.program, role, &file, services)
     }
 
-    /// Connects to the registry that go-zero's keys are.
+    /// Connects a registry with the layout of go-zero.
     async fn registry(&self) -> Result<Arc<dyn Registry>> {
         connect(&format!("etcd://{}?layout=go-zero", self.server.address)).await
     }
 
-    /// From nothing to a registered server.
+    /// Measures the time to connect and register.
     async fn register(&self, figures: &mut Figures, rounds: usize) -> Result<()> {
         let samples = in_turns(rounds, async |arm| {
             if arm == 1 {
@@ -93,7 +93,7 @@ impl GoFleet {
         Ok(())
     }
 
-    /// The key of a registered server is deleted.
+    /// Measures the time until a deleted key is put again.
     async fn lost(&self, figures: &mut Figures, rounds: usize) -> Result<()> {
         let mut go = self.start("publisher", "lost-go", 1)?;
         go.event("serving", |_| true).await?;
@@ -101,7 +101,7 @@ impl GoFleet {
         let mut operator = self.server.client().await?;
         let samples = in_turns(rounds, async |arm| {
             if arm == 1 {
-                // What is lost again within a ttl waits for the backoff.
+                // A key that is lost twice within a ttl waits for the backoff.
                 sleep(TTL.mul_f64(1.2)).await;
             }
             let key = if arm == 1 { "lost-ours/" } else { "lost-go/" };
@@ -112,7 +112,7 @@ impl GoFleet {
         Ok(())
     }
 
-    /// A put, until both see it: one of so many services that are watched, with so many instances.
+    /// Measures the time until both see a put in one of the watched services.
     async fn seen(
         &self,
         figures: &mut Figures,
@@ -161,7 +161,7 @@ impl GoFleet {
         Ok(())
     }
 
-    /// Calls through both balancers, to the same servers.
+    /// Measures calls through both balancers to the same servers.
     async fn call(&self, figures: &mut Figures, calls: usize) -> Result<()> {
         const SERVERS: usize = 3;
         let mut servers = Vec::new();
@@ -190,7 +190,7 @@ impl GoFleet {
         };
         let client = HealthClient::new(Channel::new(view.clone(), ChannelOptions::default()));
         let (theirs, ours) = try_join(theirs, check(client, calls)).await?;
-        // The first ones connect.
+        // The first calls connect.
         for (arm, took) in [("go-zero", theirs), ("ours", ours)] {
             let took = took.into_iter().skip(calls / 10).collect();
             add_percentiles(figures, |what| format!("a call, {what}, {arm}"), took)?;
@@ -199,7 +199,7 @@ impl GoFleet {
     }
 }
 
-/// Registers as a server of a go-zero fleet does.
+/// Registers a server as go-zero does.
 async fn ours(registry: Arc<dyn Registry>, key: &str) -> Result<Registration> {
     let lease = LeaseId::random();
     let id: InstanceId = lease.get().to_string().parse()?;
@@ -208,7 +208,7 @@ async fn ours(registry: Arc<dyn Registry>, key: &str) -> Result<Registration> {
     Ok(Registration::start(registry, instance, options).await?)
 }
 
-/// Deletes the keys under a prefix. Returns after how many milliseconds one is put again.
+/// Deletes the keys under a prefix, and returns the milliseconds until one is put again.
 async fn delete_and_wait(operator: &mut Client, prefix: &str) -> Result<f64> {
     let mut events = operator.watch(prefix, Some(WatchOptions::new().with_prefix())).await?;
     let start = Instant::now();
@@ -221,7 +221,7 @@ async fn delete_and_wait(operator: &mut Client, prefix: &str) -> Result<f64> {
     }
 }
 
-/// Puts so many instances of a service, under one lease.
+/// Puts instances of a service under one lease.
 async fn fill(operator: &mut Client, service: &str, instances: usize) -> Result<()> {
     let lease = operator.lease_grant(3600, None).await?.id();
     let puts: Vec<TxnOp> = (0..instances)
@@ -237,7 +237,7 @@ async fn fill(operator: &mut Client, service: &str, instances: usize) -> Result<
     Ok(())
 }
 
-/// Waits until a view lists an address. Returns when that was.
+/// Waits until a view lists an address, and returns the time.
 async fn see(view: &mut View, address: Address) -> Result<u64> {
     while !view.state().instances().any(|instance| *instance.address() == address) {
         view.changed().await?;
@@ -245,7 +245,7 @@ async fn see(view: &mut View, address: Address) -> Result<u64> {
     Ok(micros_since_1970())
 }
 
-/// Makes so many calls as go-zero's caller does. Returns the microseconds that each took.
+/// Makes calls at the rate of go-zero's caller, and returns the microseconds of each.
 async fn check(client: HealthClient<Channel>, calls: usize) -> Result<Vec<f64>> {
     let mut ticks = interval(Duration::from_millis(5));
     let mut tasks = Vec::with_capacity(calls);

@@ -9,7 +9,7 @@ use std::time::Duration;
 const ENDPOINTS: usize = 3;
 
 pub(super) async fn figures(quick: bool) -> Result<Figures> {
-    // Nobody renews a lease here, so that nothing comes between the calls.
+    // No lease is renewed, so that no other work runs between the calls.
     let fleet = Fleet::start(ENDPOINTS, Duration::ZERO, TTL).await?;
     let mut figures = Figures::default();
     for (other, limit, aim) in [(ChannelArm::Direct, 1.05, 1.01), (ChannelArm::Balance, 1.0, 0.97)]
@@ -24,12 +24,12 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
         figures.add_comparison("call", ["ours", other.name()], &compared, target);
     }
     figures.note(format!(
-        "p50 of an empty unary call to {ENDPOINTS} endpoints on loopback, in turns at every call, each round over new connections"
+        "p50 of an empty unary call to {ENDPOINTS} endpoints on loopback, of alternating calls, with new connections in each round"
     ));
     Ok(figures)
 }
 
-/// Calls, all of whose endpoints are connected to.
+/// Returns a runner of calls that is connected to all endpoints.
 async fn runner(fleet: &Fleet, arm: ChannelArm) -> Result<Runner> {
     let caller = arm.caller(fleet.view().await?)?;
     for _ in 0..10 * ENDPOINTS {

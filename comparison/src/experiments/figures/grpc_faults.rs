@@ -1,4 +1,4 @@
-//! Ten instances under calls at fixed times, while one is killed, one drained and one slowed.
+//! Calls at fixed times to ten instances, while one is killed, one drained and one slowed.
 
 use crate::arms::{Caller, ChannelArm};
 use crate::harness::{Figure, Figures, Fleet, Latencies, as_f64, one_thread};
@@ -10,16 +10,15 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 const INSTANCES: usize = 10;
 const PER_SECOND: u32 = 500;
 const TTL: Duration = Duration::from_secs(4);
-/// How long a call takes, and how long at the one that is slowed.
+/// How long a call takes, and how long on the slow instance.
 const TAKES: Duration = Duration::from_millis(2);
 const SLOW: Duration = Duration::from_millis(200);
 
 const ARMS: [ChannelArm; 2] = [ChannelArm::Ours, ChannelArm::Balance];
 
-/// How long a call may take before its caller gives up.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What happens to an instance.
+/// A fault of an instance.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Kill(usize),
@@ -34,7 +33,7 @@ struct Schedule {
     faults: Vec<(Duration, Fault)>,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug)]
 struct Call {
     /// Since the start.
@@ -44,13 +43,13 @@ struct Call {
     failed: bool,
 }
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 struct Run {
     calls: Vec<Call>,
-    /// Calls that were under way at the instance that was killed.
-    under_way: u64,
-    /// Calls that reached the draining instance after it had said so.
+    /// Calls in flight on the killed instance.
+    in_flight: u64,
+    /// Calls that reached the draining instance after it was registered as draining.
     after_drain: u64,
 }
 
@@ -58,7 +57,7 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
     let schedule = schedule(if quick { 1 } else { 5 });
     let mut runs = Vec::new();
     for arm in ARMS {
-        // A runtime for each: nothing is left of the one before.
+        // A new runtime ends all tasks of the previous run.
         let run = one_thread()?.block_on(async {
             let mut fleet = Fleet::start(INSTANCES, TAKES, TTL).await?;
             let caller = arm.caller(fleet.view().await?)?;
@@ -67,7 +66,7 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
             }
             schedule.run(&mut fleet, &caller).await
         })?;
-        ensure!(run.calls.len() > 100, "hardly a call was made");
+        ensure!(run.calls.len() > 100, "too few calls were made");
         runs.push(run);
     }
     let mut figures = Figures::default();
@@ -75,7 +74,7 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
         add(&mut figures, *arm, &schedule, run)?;
     }
     figures.note(format!(
-        "{} calls a second, each {} ms, to {INSTANCES} instances; latencies from when a call was due; an instance without renewal is unlisted after {} s",
+        "{} calls a second, each {} ms, to {INSTANCES} instances; latencies are from when a call is due; the lease of the killed instance expires after {} s",
         PER_SECOND,
         TAKES.as_millis(),
         TTL.as_secs()
@@ -83,7 +82,7 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
     Ok(figures)
 }
 
-/// In steps of so many seconds.
+/// Returns the schedule. A step has this many seconds.
 fn schedule(step: u32) -> Schedule {
     let at = |steps| Duration::from_secs(u64::from(step * steps));
     Schedule {
@@ -110,11 +109,11 @@ fn add(figures: &mut Figures, arm: ChannelArm, schedule: &Schedule, run: &Run) -
         ("after it recovered", recovered, Duration::MAX),
     ];
     for (what, from, to) in parts {
-        // By when they ended: a call that was under way at the kill was due before it.
+        // By their end: a call in flight at the kill was due before it.
         let failed = |call: &&Call| call.failed && (from..to).contains(&(call.due + call.took));
         let failed = as_f64(run.calls.iter().filter(failed).count());
         let figure = Figure::counted(format!("{name}: failed calls {what}"), failed, "");
-        let limit = if from == killed { as_f64(run.under_way) } else { 0.0 };
+        let limit = if from == killed { as_f64(run.in_flight) } else { 0.0 };
         let ours = arm == ChannelArm::Ours;
         figures.add(if ours { figure.at_most(limit) } else { figure });
         let due = run.calls.iter().filter(|call| (from..to).contains(&call.due));
@@ -123,21 +122,20 @@ fn add(figures: &mut Figures, arm: ChannelArm, schedule: &Schedule, run: &Run) -
         figures.add(Figure::timed(format!("{name}: p99 {what}"), p99, "ms"));
     }
     figures.note(format!(
-        "{name}: {} calls were under way at the one that was killed, {} began at the one that drained after it had said so",
-        run.under_way, run.after_drain
+        "{name}: {} calls were in flight on the killed instance, {} reached the draining instance after it was registered as draining",
+        run.in_flight, run.after_drain
     ));
     Ok(())
 }
 
 impl Schedule {
-    /// Makes all calls, and all faults.
     async fn run(&self, fleet: &mut Fleet, caller: &Caller) -> Result<Run> {
         let start = Instant::now() + Duration::from_millis(100);
         let (results, mut finished) = mpsc::channel(10_000);
         let calls = tokio::spawn(call_all(self.length, start, caller.clone(), results));
         let mut renewals = interval(Duration::from_millis(500));
         let mut faults = self.faults.iter().peekable();
-        let (mut under_way, mut drained) = (0, None);
+        let (mut in_flight, mut drained) = (0, None);
         let mut made = Vec::new();
         loop {
             let next = faults.peek().map_or(self.length * 10, |(at, _)| *at);
@@ -148,8 +146,8 @@ impl Schedule {
                 },
                 _ = renewals.tick() => fleet.keep_alive().await?,
                 () = sleep_until(start + next) => {
-                    match faults.next().context("there is one")?.1 {
-                        Fault::Kill(n) => under_way = fleet.kill(n).await?,
+                    match faults.next().context("a fault without a schedule")?.1 {
+                        Fault::Kill(n) => in_flight = fleet.kill(n).await?,
                         Fault::Drain(n) => {
                             fleet.drain(n).await?;
                             drained = Some((n, fleet.calls()[n]));
@@ -162,7 +160,7 @@ impl Schedule {
         }
         calls.await??;
         let after_drain = drained.map_or(0, |(n, before)| fleet.calls()[n] - before);
-        Ok(Run { calls: made, under_way, after_drain })
+        Ok(Run { calls: made, in_flight, after_drain })
     }
 }
 
@@ -176,14 +174,14 @@ async fn call_all(
     let mut due = Duration::ZERO;
     while due < length {
         sleep_until(start + due).await;
-        // A timer wakes at whole milliseconds: all that is due by then is made.
+        // The timer has a resolution of 1 ms: makes all calls that are due by now.
         while start + due <= Instant::now() {
             let (caller, results, at) = (caller.clone(), results.clone(), due);
             tokio::spawn(async move {
                 let outcome = timeout(CALL_TIMEOUT, caller.call()).await;
                 let failed = !matches!(outcome, Ok(Ok(())));
                 let took = (start + at).elapsed();
-                // Nobody listens any more: the run has failed by itself.
+                // The receiver is only dropped if the run has failed.
                 let _ = results.send(Call { due: at, took, failed }).await;
             });
             due += period;

@@ -1,4 +1,4 @@
-//! A client that connects to 32 of 1,000 instances: how many connections a change moves.
+//! The number of connections that a change moves, of a client that connects to 32 of 1,000 instances.
 //!
 //! go-zero shuffles the list anew at each change and takes the first 32 (`subset` in its
 //! `zrpc/resolver/internal`).
@@ -26,11 +26,11 @@ pub(super) fn figures(quick: bool) -> Figures {
         let mean = Figure::counted(name("mean"), mean, "");
         figures.add(if arm == "ours" { mean.at_most(1.0) } else { mean });
     }
-    figures.note(format!("{changes} changes to {INSTANCES} instances, one that comes or one that goes, every fourth one that is connected to goes; a connection that is closed and the one that replaces it are one that moved"));
+    figures.note(format!("{changes} changes to {INSTANCES} instances, each of which adds or removes one; every fourth removes a connected one; a closed connection and its replacement count as one"));
     figures
 }
 
-/// How many of those that are chosen were not before, at each change.
+/// Returns the number of newly chosen instances at each change.
 fn moved(changes: u32, choose: impl Fn(Vec<String>) -> Vec<String>) -> Vec<f64> {
     let mut listed: Vec<String> = (0..INSTANCES).map(|n| format!("10.0.0.1:{n}")).collect();
     let chosen = |listed: &[String]| choose(listed.to_vec()).into_iter().collect::<BTreeSet<_>>();

@@ -1,4 +1,4 @@
-//! A large service: read and decoded, and in a live view.
+//! A large service, loaded and in a live view.
 
 use crate::harness::{Comparison, Figure, Figures, Plan, Server, Store, compare, prepare};
 use crate::workloads::Workload;
@@ -18,6 +18,6 @@ pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
     }
     figures.note(server.description());
     figures.note("raw reads the same pages and decodes the same records");
-    figures.note("follow: from nothing until a view is live; raw asks where to watch from, loads, and opens a watch");
+    figures.note("follow: until a view is live; raw reads the revision, loads, and opens a watch");
     Ok(figures)
 }

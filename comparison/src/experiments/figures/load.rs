@@ -1,5 +1,5 @@
-//! 10,000 changes a second over 1,000 services with nine readers each, half of which have a subscriber that never reads:
-//! an open loop, in which each change has a time when it is due, whether those before it are done or not.
+//! 10,000 changes a second to 1,000 services with nine readers each. Half of the services have a stuck subscriber, which
+//! never reads. It is an open loop: a change is due at a fixed time even if previous ones are late.
 
 use crate::harness::fixture::{LONG, instance, service, view};
 use crate::harness::{Figure, Figures, Heap, as_f64, process_time, resident, two_threads};
@@ -17,29 +17,27 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 const SERVICES: usize = 1_000;
-/// Records of each service.
 const INSTANCES: usize = 10;
-/// Subscribers of each service that read.
 const READERS: usize = 9;
-/// Between two changes.
+/// The time between two changes.
 const PERIOD: Duration = Duration::from_micros(100);
 
-/// The nth change of all is of service n % SERVICES, and carries the number of that service's changes
-/// as a weight.
+/// The schedule of the changes. The nth one is of the service n % SERVICES. Its weight is the number of changes of that
+/// service.
 #[derive(Clone, Copy)]
 struct Schedule {
     start: Instant,
     changes: usize,
-    /// So many changes are one part of it.
+    /// The number of changes in a part.
     part: usize,
 }
 
-/// What became of the changes: how late they were in each part, in microseconds, and what went wrong.
+/// The delivered changes: their latencies in each part, in microseconds, and the errors.
 struct Seen {
     parts: Vec<[Mutex<Histogram<u32>>; 3]>,
     delivered: AtomicU64,
     lost: AtomicU64,
-    /// Seen twice, or after a newer one.
+    /// Changes that were seen twice or after a newer one.
     out_of_order: AtomicU64,
 }
 
@@ -65,7 +63,7 @@ async fn run(parts: usize, length: Duration) -> Result<Figures> {
         let view = view(Arc::new(registry.clone()), &service(n)?).await?;
         if n % 2 == 0 {
             let mut updates = view.updates();
-            let _ = updates.next().now_or_never(); // the state: a stream that has not begun needs no batch
+            let _ = updates.next().now_or_never(); // the state: a stream that has not started has no backlog
             stuck.push(updates);
         }
         for _ in 0..READERS {
@@ -77,7 +75,7 @@ async fn run(parts: usize, length: Duration) -> Result<Figures> {
     let heap = Heap::now();
     sleep_until(start + whole / 3).await;
     let (early, began, spent) = ((heap.grown(), resident()), Instant::now(), process_time());
-    sleep_until(start + whole * 19 / 20).await; // while all are still there
+    sleep_until(start + whole * 19 / 20).await; // before the first reader ends
     let (late, wall) = ((heap.grown(), resident()), began.elapsed().as_secs_f64());
     let cores = (process_time() - spent) / wall;
     let ended = async {
@@ -86,7 +84,9 @@ async fn run(parts: usize, length: Duration) -> Result<Figures> {
         }
         anyhow::Ok(())
     };
-    timeout(whole + Duration::from_secs(60), ended).await.context("a change does not come")??;
+    timeout(whole + Duration::from_secs(60), ended)
+        .await
+        .context("a change was not delivered")??;
     driver.join().ok().context("the generator panicked")??;
     drop(stuck);
 
@@ -106,12 +106,12 @@ async fn run(parts: usize, length: Duration) -> Result<Figures> {
     figures.add_heap(Figure::counted("heap: growth in between", growth, "KiB").at_most(8192.0));
     figures.add(Figure::timed("of a core", cores * 100.0, "%").aim(25.0));
     figures.note(format!(
-        "{whole:?}, with one stuck in each other service; the services without take turns, for A/A"
+        "{whole:?}; every second service has a stuck subscriber; A/A compares the other services with each other"
     ));
     Ok(figures)
 }
 
-/// Makes all changes, each when it is due, on a thread of its own.
+/// Makes each change when it is due, on its own thread.
 #[expect(clippy::disallowed_methods, reason = "there is no runtime to block on this thread")]
 fn drive(registry: &MemRegistry, nodes: &[(Instance, Claim)], schedule: Schedule) -> Result<()> {
     for n in 0..schedule.changes {
@@ -120,12 +120,12 @@ fn drive(registry: &MemRegistry, nodes: &[(Instance, Claim)], schedule: Schedule
         let (node, claim) = &nodes[service * INSTANCES + turn % INSTANCES];
         let node = node.clone().with_weight(u32::try_from(turn + 1)?);
         let registered = registry.register(&node, claim, &CallOptions::DEFAULT).now_or_never();
-        registered.context("a store in memory does not wait")??;
+        registered.context("the memory store blocked")??;
     }
     Ok(())
 }
 
-/// Follows every change of the nth service, up to the last.
+/// Follows a service up to its last change.
 async fn read(
     mut updates: Updates,
     service: usize,
@@ -134,8 +134,8 @@ async fn read(
 ) -> Result<()> {
     let (changes, mut last) = (schedule.changes / SERVICES, 0);
     while last < changes {
-        match updates.next().await.context("the view was closed")? {
-            // The state in place of changes: those up to there are lost.
+        match updates.next().await.context("the updates ended")? {
+            // A reset replaces changes, which count as lost.
             Update::Reset(state) => {
                 let newest = state.instances().map(Instance::weight).max().unwrap_or(0);
                 let newest = usize::try_from(newest)?;
@@ -159,7 +159,7 @@ async fn read(
             Update::Status(_) => {}
         }
     }
-    ensure!(last == changes, "more than all was seen");
+    ensure!(last == changes, "more changes were seen than made");
     Ok(())
 }
 
@@ -171,14 +171,14 @@ impl Schedule {
 
 impl Seen {
     fn new(parts: usize) -> Result<Self> {
-        // Up to a minute.
+        // Latencies up to a minute.
         let late = || Histogram::new_with_bounds(1, 60_000_000, 3).map(Mutex::new);
         let parts = (0..parts).map(|_| Ok([late()?, late()?, late()?])).collect::<Result<_>>()?;
         Ok(Self { parts, delivered: 0.into(), lost: 0.into(), out_of_order: 0.into() })
     }
 
-    /// Neighbours are in different groups, so that what the machine does hits all alike: those with a stuck subscriber,
-    /// and twice those without.
+    /// Records a latency. Adjacent services are in different groups, so that noise hits all groups alike: one group with
+    /// stuck subscribers, and two without.
     fn add(&self, part: usize, service: usize, late: Duration) {
         let group = [0, 1, 0, 2][service % 4];
         let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);

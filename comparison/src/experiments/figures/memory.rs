@@ -1,4 +1,4 @@
-//! What an instance takes in a view, as a store decodes it.
+//! The memory of an instance in a view.
 
 use crate::arms::decoded;
 use crate::harness::fixture::{instance, service, view};
@@ -21,26 +21,27 @@ const METADATA: [(&str, &str); 2] =
     [("zone", "eu-central-1a"), ("version", "payments-2026.11.22-build.4711-ab12cd34e")];
 
 pub(super) fn figures(_: bool) -> anyhow::Result<Figures> {
-    ensure!(Heap::IS_COUNTED, "bytes are counted with `--features heap`");
+    ensure!(Heap::IS_COUNTED, "this set needs `--features heap`");
     let mut figures = Figures::default();
     for metadata in [false, true] {
         for (services, each) in [(1_000, 100), (1, ALL)] {
-            // A runtime for each: its end frees what the tasks of the one before held.
+            // The end of a runtime frees the memory of its tasks.
             let (fresh, read) = one_thread()?.block_on(hold(Store { each, metadata }, services))?;
             let with = if metadata { "64 B of metadata" } else { "no metadata" };
             let name = format!("{with}, {services} x {each}");
             figures.add(Figure::counted(&name, fresh, "B").at_most(250.0).aim(160.0));
             if metadata {
-                figures.add(Figure::counted(format!("{name}, each map asked for"), read, "B"));
+                figures.add(Figure::counted(format!("{name}, each map read"), read, "B"));
             }
         }
     }
-    figures.note("bytes asked for and still held, over those of address and metadata; malloc adds 8 or so for each allocation");
+    figures
+        .note("bytes that are held beyond address and metadata; malloc adds some 8 per allocation");
     Ok(figures)
 }
 
-/// The bytes for each instance in views of so many services, over those of its address and metadata:
-/// as loaded, and once all metadata was asked for.
+/// Returns the bytes per instance in views, beyond its address and metadata: after the load, and after all metadata was
+/// read.
 async fn hold(store: Store, services: usize) -> anyhow::Result<(f64, f64)> {
     let all = services * store.each;
     let names = (0..services).map(service).collect::<anyhow::Result<Vec<_>>>()?;
@@ -57,13 +58,13 @@ async fn hold(store: Store, services: usize) -> anyhow::Result<(f64, f64)> {
     Ok((each(grown, payload), each(heap.grown(), payload)))
 }
 
-/// The bytes that the user gave: to ask for the metadata makes the map.
+/// Returns the bytes of address and metadata. Reading the metadata builds its map.
 fn payload(instance: &Instance) -> usize {
     let metadata = instance.metadata().iter().map(|(key, value)| key.len() + value.len());
     instance.address().to_string().len() + metadata.sum::<usize>()
 }
 
-/// A store that lists generated instances: each load decodes its records anew.
+/// A store of generated instances. Each load decodes their records again.
 #[derive(Debug)]
 struct Store {
     each: usize,
@@ -118,5 +119,5 @@ impl Registry for Store {
 }
 
 fn read_only() -> Error {
-    Error::new(ErrorKind::Denied, "this store can only be read")
+    Error::new(ErrorKind::Denied, "this store is read-only")
 }

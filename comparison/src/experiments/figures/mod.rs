@@ -1,8 +1,7 @@
 //! Figures beside their targets: `cargo run --release -p comparison -- figures NAME`.
 //!
-//! What is counted (instructions, allocations, bytes, requests, changes) is the same on every machine: if it misses its
-//! target, so does the process, by its exit status. What is timed is measured in turns with what it is compared
-//! with, and only reported.
+//! Counts (allocations, bytes, requests, changes) are the same on every machine: the process fails if one misses its
+//! target. Times are measured in paired rounds and only reported.
 
 mod calls;
 mod cold_start;
@@ -25,7 +24,7 @@ use crate::harness::{Figures, Progress, StealTime, Store, machine, one_thread, t
 use crate::workloads::record_len;
 use anyhow::{Result, ensure};
 
-/// A set of figures: its name, what it shows, and what measures it, in full or only to see that it works.
+/// A set of figures: its name, its description, and a function that measures it, in full or `quick`.
 type Set = (&'static str, &'static str, fn(bool) -> Result<Figures>);
 
 /// Measures on a runtime of one thread.
@@ -46,9 +45,9 @@ const ALL: &[Set] = &[
     ("cold-start", "connect to the first instance, beside raw", one!(cold_start::figures)),
     ("pick", "one of 100 instances, through a handle", pick::figures),
     ("fan-out", "one change, to 10,000 subscribers", fan_out::figures),
-    ("load", "10,000 changes/s, 1,000 services of ten subscribers, some stuck", load::figures),
+    ("load", "10,000 changes/s to 1,000 services of ten subscribers, some stuck", load::figures),
     ("mem-memory", "100,000 instances in views; with `--features heap`", memory::figures),
-    ("mem-others", "calls beside 10,000 services not asked for", one!(others::figures)),
+    ("mem-others", "calls beside 10,000 other services", one!(others::figures)),
     ("mem-renewals", RENEWALS, two!(renewals::figures, Store::Mem)),
     ("mem-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Mem, quick)),
     ("etcd-calls", CALLS, one!(calls::etcd)),
@@ -73,21 +72,24 @@ const ALL: &[Set] = &[
 
 const CALLS: &str = "one call at a time, beside the raw client with the same requests";
 const LARGE: &str = "a service of 20,000 instances: loaded, and in a live view";
-const OWN_RECORDS: &str = "records that somebody takes away: how soon they are back";
-const RENEWALS: &str = "100,000 registrations, kept at ttl 30 s to 3 s";
-const STANDSTILL: &str = "100,000 registrations on a server that stands still";
+const OWN_RECORDS: &str = "how soon deleted records are registered again";
+const RENEWALS: &str = "100,000 registrations, renewed at a ttl of 30 s to 3 s";
+const STANDSTILL: &str = "100,000 registrations on a paused server";
 
-/// Returns the names, and what each shows.
+/// Returns the names and descriptions.
 pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
     ALL.iter().map(|(name, what, _)| (*name, *what))
 }
 
-/// Runs the sets whose names begin with one of `names`, and prints the figures of each as they come. Returns whether
-/// all that is counted holds.
+/// Runs the sets whose names begin with one of `names`, and prints their figures. Returns whether all counts meet their
+/// targets.
 pub fn run(names: &[String], quick: bool) -> Result<bool> {
     let is_chosen = |set: &&Set| names.iter().any(|name| name == "all" || set.0.starts_with(name));
     let chosen: Vec<&Set> = ALL.iter().filter(is_chosen).collect();
-    ensure!(!chosen.is_empty(), "no figures begin with {names:?}: `figures --list` names them all");
+    ensure!(
+        !chosen.is_empty(),
+        "no set of figures has a name that begins with one of {names:?}: see `figures --list`"
+    );
     println!("{}, records of {} bytes", machine::describe(), record_len()?);
     let (before, mut holds) = (StealTime::now(), true);
     let progress = Progress::new("figures");
@@ -98,7 +100,10 @@ pub fn run(names: &[String], quick: bool) -> Result<bool> {
         holds &= figures.holds();
     }
     if let (Some(before), Some(now)) = (before, StealTime::now()) {
-        println!("\n{:.1} % of the time was stolen by other machines", now.since(before));
+        println!(
+            "\n{:.1} % of the CPU time was stolen by other virtual machines",
+            now.since(before)
+        );
     }
     Ok(holds)
 }

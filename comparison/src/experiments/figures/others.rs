@@ -1,4 +1,4 @@
-//! Calls in memory, beside 10,000 services that they do not ask for.
+//! Calls to the memory store, beside 10,000 other services.
 
 use crate::harness::{Comparison, Figures, Plan, compare, plan, prepare};
 use crate::workloads::{Workload, mem_with_others};
@@ -8,10 +8,10 @@ const OTHERS: usize = 10_000;
 
 pub(super) async fn figures(quick: bool) -> Result<Figures> {
     let mut figures = Figures::default();
-    // One takes as long as a few looks at the clock.
+    // A call takes about as long as reading the clock a few times.
     let plan = Plan { batch: 100, ..plan(quick) };
     for workload in [Workload::Register, Workload::KeepAlive, Workload::Load(10)] {
-        // Two registries are never the same in where they lie in memory: A/A shows what that makes.
+        // Registries differ in their placement in memory, and A/A shows the effect.
         let (within, alone) = (mem_with_others(OTHERS).await?, mem_with_others(0).await?);
         let runners = prepare([&within, &alone, &mem_with_others(0).await?], workload).await?;
         let rounds = compare(runners, plan).await?;

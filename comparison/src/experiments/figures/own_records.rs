@@ -1,5 +1,5 @@
-//! Registrations that watch their own records: how soon a record is back that somebody took away behind its
-//! registration's back, and what the watches cost.
+//! Registrations that watch their own records: how soon a record is registered again after somebody else deleted it,
+//! and the cost of these watches.
 
 use crate::arms::{Arm, Ours, RawRedis, Request, etcd};
 use crate::harness::etcd_server::{EtcdServer, OURS};
@@ -16,13 +16,13 @@ use std::time::Duration;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How many are taken away together.
+/// The number of records that are deleted together.
 const LOST: usize = 100;
 
-/// A record that is lost again within a ttl waits for the backoff.
+/// A record that is lost twice within a ttl waits for the backoff.
 const TTL: Duration = Duration::from_secs(2);
 
-/// Which records were taken away, and when that was answered.
+/// The deleted records, and when the deletion was acknowledged.
 type Lost = Vec<(InstanceId, Instant)>;
 
 pub(super) fn figures(store: Store, quick: bool) -> Result<Figures> {
@@ -33,15 +33,15 @@ pub(super) fn figures(store: Store, quick: bool) -> Result<Figures> {
     if store == Store::Etcd {
         let many = if quick { 1_000 } else { 100_000 };
         for services in [1, many / 100, many] {
-            // A runtime for each: its end frees what the tasks of the one before held.
+            // The end of a runtime frees the memory of its tasks.
             one_thread()?.block_on(scale(&mut figures, services, many))?;
         }
-        figures.note("reopened: from the restart of etcd until it counts as many watchers again");
+        figures.note("reopened: from the restart of etcd until it has as many watchers again");
     }
     Ok(figures)
 }
 
-/// Takes a hundred records away at once, in turns with those that the raw client keeps.
+/// Deletes a hundred records at once, in turns with those of the raw client.
 async fn lost(figures: &mut Figures, store: Store, rounds: usize) -> Result<()> {
     let server = Server::start(store).await?;
     let other = Ours::from(server.registry().await?);
@@ -87,12 +87,12 @@ async fn lost(figures: &mut Figures, store: Store, rounds: usize) -> Result<()> 
         figures.add(if arm == "ours" { figure.at_most(50.0) } else { figure });
     }
     figures.note(server.description());
-    figures.note("back: from the answer to each deregistration (on etcd, to the deletion of all keys) until a watch has seen the record again");
-    figures.note("raw: a watch, which makes the same writes again for each record that is deleted");
+    figures.note("back: from the response to each deregistration (on etcd, to the deletion of all keys) until a watch sees the record again");
+    figures.note("raw: a watch that registers each deleted record again with the same writes");
     Ok(())
 }
 
-/// Returns the times in milliseconds until each of those that are taken away is back.
+/// Returns the milliseconds until each deleted record is registered again.
 async fn back<A: Arm>(
     arm: &A,
     service: &ServiceName,
@@ -113,7 +113,7 @@ async fn back<A: Arm>(
     let both = async { tokio::try_join!(lost, seen) };
     let (lost, seen) = timeout(Duration::from_secs(30), both).await??;
     let back = |(id, since): (InstanceId, Instant)| {
-        let at = seen.get(&id).context("a record did not come back")?;
+        let at = seen.get(&id).context("a deleted record was not registered again")?;
         Ok(at.saturating_duration_since(since).as_secs_f64() * 1e3)
     };
     lost.into_iter().map(back).collect()
@@ -127,7 +127,7 @@ async fn deregister<A: Arm>(arm: &A, leases: Vec<(InstanceId, A::Lease)>) -> Res
     try_join_all(lost).await
 }
 
-/// Deletes all keys of a service. Their leases live on.
+/// Deletes all keys of a service, but not their leases.
 async fn delete<A: Arm>(
     server: &EtcdServer,
     root: &str,
@@ -141,7 +141,7 @@ async fn delete<A: Arm>(
     Ok(listed.iter().map(|record| (record.id().clone(), at)).collect())
 }
 
-/// Returns the leases of all instances, which are others' own.
+/// Returns the leases of all instances, which other registrations own.
 async fn leases(arm: &Ours, service: &ServiceName) -> Result<Vec<(InstanceId, Lease)>> {
     let lease = |record: &Record| {
         let (id, ttl, instance) = (record.lease()?, record.ttl()?, record.instance().clone());
@@ -151,7 +151,7 @@ async fn leases(arm: &Ours, service: &ServiceName) -> Result<Vec<(InstanceId, Le
     leases.context("a record has no lease")
 }
 
-/// Registers, and registers each again that is deleted: under its lease, which a deletion of the key leaves.
+/// Registers instances, and puts each deleted record again under its lease, which outlives the key.
 async fn keep<A: Arm>(arm: &A, kept: &[Request]) -> Result<()> {
     let leases = try_join_all(kept.iter().map(|request| arm.register(request))).await?;
     let service = kept[0].instance.service();
@@ -174,7 +174,7 @@ async fn keep<A: Arm>(arm: &A, kept: &[Request]) -> Result<()> {
     Ok(())
 }
 
-/// Keeps `many` registrations of so many services on etcd, and restarts it.
+/// Restarts etcd under many registrations.
 async fn scale(figures: &mut Figures, services: usize, many: usize) -> Result<()> {
     let mut server = EtcdServer::start().await?;
     let store = Arc::new(server.registry().await?);

@@ -1,5 +1,5 @@
-//! One of 100 instances: through a handle, and by index from the bare slice; alone, beside a thousand that read too, and
-//! while the store changes all the time.
+//! A pick of one of 100 instances: through a handle, and by index from a slice; alone, beside a thousand other readers,
+//! and under constant changes.
 
 use crate::harness::{
     Figure, Figures, Heap, ServiceFixture, as_f64, in_turns, one_thread, process_time, two_threads,
@@ -20,18 +20,18 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
     one_thread()?.block_on(alone(&mut figures, quick))?;
     beside_readers(&mut figures, quick)?;
     beside_a_writer(&mut figures, quick)?;
-    figures.note("with the loop and the random number, which are part of every pick; the instructions: `cargo xtask instructions`");
-    figures.note("ns are of the reading threads' own time: others on the machine do not count");
+    figures.note("each pick includes the loop and the random number; for instructions see `cargo xtask instructions`");
+    figures.note("ns: CPU time of the reading threads");
     Ok(figures)
 }
 
-/// Allocations, and times against the slice, in turns.
+/// Counts allocations, and measures times beside the slice in turns.
 async fn alone(figures: &mut Figures, quick: bool) -> Result<()> {
     const PICKS: u64 = 200_000;
     let picks = Picks::new().await?;
     let iterations = if quick { 50_000 } else { 1_000_000 };
     for arm in [Pick::State, Pick::Reader] {
-        arm.run(&picks, 1); // a thread's first load makes its place
+        arm.run(&picks, 1); // the first load of a thread allocates
         let heap = Heap::now();
         arm.run(&picks, iterations);
         let made = as_f64(heap.allocations());
@@ -46,7 +46,7 @@ async fn alone(figures: &mut Figures, quick: bool) -> Result<()> {
     Ok(())
 }
 
-/// How much slower a pick is where a thousand tasks read than where one does.
+/// Measures how much slower a pick is with a thousand readers than with one.
 fn beside_readers(figures: &mut Figures, quick: bool) -> Result<()> {
     let (rounds, many) = if quick { (3, 2_000_000) } else { (11, 20_000_000) };
     let runtime = two_threads()?;
@@ -66,9 +66,9 @@ fn add_ratio(figures: &mut Figures, arm: Pick, label: &str, [one, other]: &[Vec<
     figures.add(if arm == Pick::Slice { figure } else { figure.at_most(1.1) });
 }
 
-/// Nanoseconds of the process for each of so many picks, made by so many tasks.
+/// Returns the nanoseconds of CPU time of the process per pick, made by `tasks` tasks.
 async fn read(arm: Pick, picks: &Arc<Picks>, tasks: u64, many: u64) -> Result<f64> {
-    const TURN: u64 = 10_000; // so long that to change tasks costs nothing
+    const TURN: u64 = 10_000; // long enough to hide the cost of a task switch
     let turns = (many / tasks / TURN).max(1);
     let mut readers = JoinSet::new();
     let start = process_time();
@@ -87,7 +87,7 @@ async fn read(arm: Pick, picks: &Arc<Picks>, tasks: u64, many: u64) -> Result<f6
     Ok((process_time() - start) * 1e9 / as_f64(tasks * turns * TURN))
 }
 
-/// How much slower a pick is while the store changes all the time.
+/// Measures how much slower a pick is under constant changes.
 fn beside_a_writer(figures: &mut Figures, quick: bool) -> Result<()> {
     let (rounds, many) = if quick { (3, 2_000_000) } else { (15, 10_000_000) };
     for (is_nonstop, label) in [(false, "10,000 changes/s"), (true, "changes nonstop")] {
@@ -106,13 +106,13 @@ fn beside_a_writer(figures: &mut Figures, quick: bool) -> Result<()> {
             }))?;
             add_ratio(figures, arm, &format!("{label} / none"), &samples);
         }
-        figures.add(Figure::median(format!("{label}: how many"), &rates, "/s"));
+        figures.add(Figure::median(format!("{label}: rate"), &rates, "/s"));
         writer.stop()?;
     }
     Ok(())
 }
 
-/// A thread of its own that changes a service, and follows it.
+/// A thread that changes a service and follows it.
 struct Writer {
     control: Arc<WriterControl>,
     thread: thread::JoinHandle<Result<()>>,
@@ -137,11 +137,11 @@ impl Writer {
                 write(fixture, is_nonstop, &theirs).await
             })
         });
-        let view = started.recv().context("the writer does not start")?;
+        let view = started.recv().context("the writer did not start")?;
         Ok((Self { control, thread }, Picks::of(view)?))
     }
 
-    /// Begins to write, or ends it.
+    /// Starts or stops the changes.
     #[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread's runtime")]
     fn turn(&self, writes: bool) {
         self.control.writes.store(writes, Ordering::Relaxed);
@@ -171,10 +171,10 @@ async fn write(
         for _ in 0..10 {
             fixture.change().await?;
             control.changes.fetch_add(1, Ordering::Relaxed);
-            yield_now().await; // the view shows it
+            yield_now().await; // lets the view apply it
         }
         if !is_nonstop {
-            sleep(Duration::from_micros(100)).await; // and so, with tokio's clock, about 1 ms
+            sleep(Duration::from_micros(100)).await; // about 1 ms, the resolution of the timer
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! 100,000 registrations of one process: what it and the server spend on keeping them alive, and at which ttl it is
-//! too much.
+//! 100,000 registrations of one process: the CPU time that it and the server spend on renewals, and the shortest ttl that
+//! works.
 
 use crate::harness::fixture::{AT_ONCE, active, spread, start_all};
 use crate::harness::{Figure, Figures, Heap, Server, Store, as_f64, process_time};
@@ -13,13 +13,13 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Over so many services the registrations are spread.
+/// The number of services that have the registrations.
 pub(super) const SERVICES: usize = 100;
 
-/// The ttls that are tried, in seconds, until one is too short. The first must not be.
+/// The ttls in seconds, tried until one is too short. The first must work.
 const TTLS: &[u64] = &[30, 10, 5, 3];
 
-/// How long it may take to register all, and to stop them.
+/// The timeout to register all instances, and to stop them.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
@@ -34,13 +34,13 @@ pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
     let kept = kept.map_or(f64::INFINITY, as_f64);
     let name = format!("{many} are all kept at a ttl of");
     figures.add(Figure::counted(name, kept, "s").at_most(as_f64(ttls[0])));
-    figures.note("of a core: measured for three ttls, after the first ttl; each is renewed every third of its ttl");
-    figures.note("expired, anew: as a watch of all services sees it, by another client");
+    figures.note("of a core: measured for three ttls after the first; each registration renews every third of its ttl");
+    figures
+        .note("expired, registered again: as another client sees them, which watches all services");
     Ok(figures)
 }
 
-/// Keeps so many alive on a server of their own, and adds what that took. Returns whether all were registered and none
-/// was lost.
+/// Keeps registrations alive on a new server, and adds the cost. Returns whether all were registered and none was lost.
 async fn keep(figures: &mut Figures, store: Store, many: usize, ttl: Duration) -> Result<bool> {
     let server = Server::start(store).await?;
     figures.note(server.description());
@@ -49,7 +49,7 @@ async fn keep(figures: &mut Figures, store: Store, many: usize, ttl: Duration) -
     let (heap, start) = (Heap::now(), Instant::now());
     let starting = timeout(DEADLINE, start_all(&registry, instances, ttl));
     let Ok(registrations) = starting.await else {
-        figures.note(format!("{many} at {ttl:?}: not registered after {DEADLINE:?}"));
+        figures.note(format!("{many} at {ttl:?}: not registered within {DEADLINE:?}"));
         return Ok(false);
     };
     let registrations: Vec<Registration> = registrations?;
@@ -66,10 +66,10 @@ async fn keep(figures: &mut Figures, store: Store, many: usize, ttl: Duration) -
     ensure!(watches.try_join_next().is_none(), "a watch ended");
     let [puts, deletes] = counts.each_ref().map(|count| as_f64(count.load(Ordering::Relaxed)));
     let inactive = as_f64(many - active(&registrations));
-    // While the server is there: the next one is to be alone on the machine.
+    // Stops them before the server, so that they do not slow down the next one.
     let stops = registrations.iter().map(Registration::stop);
     let stopped = stream::iter(stops).buffer_unordered(AT_ONCE).collect::<Vec<_>>();
-    drop(timeout(DEADLINE, stopped).await); // what is overloaded may miss some
+    drop(timeout(DEADLINE, stopped).await); // an overloaded server may time out
     let name = |what: &str| format!("{many} at {} s: {what}", ttl.as_secs());
     figures.add_heap(Figure::counted(name("each holds"), bytes, "B"));
     let ours = Figure::timed(name("this process, of a core"), ours, "%");
@@ -80,12 +80,12 @@ async fn keep(figures: &mut Figures, store: Store, many: usize, ttl: Duration) -
         figures.add(Figure::timed(name("the server, of a core"), theirs, "%"));
     }
     figures.add(Figure::timed(name("seen to expire"), deletes, ""));
-    figures.add(Figure::timed(name("registered anew"), puts, ""));
+    figures.add(Figure::timed(name("registered again"), puts, ""));
     figures.add(Figure::timed(name("not active at the end"), inactive, ""));
     Ok(deletes + inactive <= 0.0)
 }
 
-/// Counts what changes in each service from now on: puts, and deletions.
+/// Watches all services, and counts puts and deletions.
 async fn watch_all(
     server: &Server,
     services: &[ServiceName],

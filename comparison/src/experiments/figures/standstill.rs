@@ -1,4 +1,4 @@
-//! A server that stands still while one process keeps 100,000 registrations on it: what is lost, and when all are back.
+//! A paused server with 100,000 registrations of one process: how many are lost, and when all are registered again.
 
 use super::renewals::SERVICES;
 use crate::harness::fixture::{active, spread, start_all};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// For how much of the ttl it stands still. By the last one, all leases have run out.
+/// The length of the pause as a part of the ttl. The last one outlasts all leases.
 const PARTS: [(&str, f64); 3] = [("1/6", 1.0 / 6.0), ("2/5", 0.4), ("4/3", 4.0 / 3.0)];
 
 /// The records, each with the revision at which it was put.
@@ -22,7 +22,7 @@ pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
     let (mut figures, ttl) = (Figures::default(), Duration::from_secs(ttl));
     let mut server = Server::start(store).await?;
     figures.note(server.description());
-    figures.note(format!("a ttl of {ttl:?}; anew: put again, counted a ttl after all were back"));
+    figures.note(format!("ttl {ttl:?}; put again: counted one ttl after all were back"));
     let (services, instances) = spread(SERVICES, many)?;
     let registry = Arc::new(server.registry().await?);
     let registrations = start_all(&registry, instances, ttl).await?;
@@ -38,22 +38,22 @@ pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
         let after = listed(&server, &services).await?;
         let anew = before.iter().filter(|(id, revision)| after.get(*id) != Some(*revision)).count();
         let inactive = many - active(&registrations);
-        let name = format!("{many}, still for {name} of a ttl");
+        let name = format!("{many}, paused for {name} of a ttl");
         let kept = |figure: Figure| if part < 1.0 { figure.at_most(0.0) } else { figure };
         figures.add(Figure::timed(format!("{name}: all back after"), back, "s"));
-        figures.add(kept(Figure::timed(format!("{name}: anew, or gone"), as_f64(anew), "")));
+        figures.add(kept(Figure::timed(format!("{name}: put again, or gone"), as_f64(anew), "")));
         let figure = Figure::timed(format!("{name}: not active"), as_f64(inactive), "");
         figures.add(figure.at_most(0.0));
     }
     Ok(figures)
 }
 
-/// Waits until all registrations are active, and listed.
+/// Waits until all registrations are active and listed.
 async fn all_back(server: &Server, services: &[ServiceName], registrations: &[Registration]) {
     const PAUSE: Duration = Duration::from_millis(200);
     loop {
         sleep(PAUSE).await;
-        // A server that is busy with all of them may not answer a load in time.
+        // A load may time out on a busy server.
         if active(registrations) == registrations.len()
             && listed(server, services).await.is_ok_and(|all| all.len() == registrations.len())
         {
@@ -62,7 +62,7 @@ async fn all_back(server: &Server, services: &[ServiceName], registrations: &[Re
     }
 }
 
-/// Loads all services, by another client.
+/// Loads all services with another client.
 async fn listed(server: &Server, services: &[ServiceName]) -> Result<Listed> {
     let (registry, mut listed) = (server.registry().await?, HashMap::new());
     for service in services {

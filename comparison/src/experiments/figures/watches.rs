@@ -1,4 +1,4 @@
-//! Many watches of one process: to open them, and what they cost an event.
+//! Many watches of one process: the time to open them, and their effect on the latency of an event.
 
 use crate::arms::Ours;
 use crate::arms::etcd::{ROOT, watch_options};
@@ -36,7 +36,7 @@ pub(super) async fn redis(quick: bool) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Restarts etcd under so many views.
+/// Restarts etcd under many views.
 async fn reopen(figures: &mut Figures, names: &[ServiceName]) -> Result<()> {
     let mut server = EtcdServer::start().await?;
     let registry = Arc::new(server.registry().await?);
@@ -62,10 +62,10 @@ async fn reopen(figures: &mut Figures, names: &[ServiceName]) -> Result<()> {
     Ok(())
 }
 
-/// Opens so many, in turns with the raw client.
+/// Opens many watches, in turns with the raw client.
 async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Result<()> {
     let (server, many) = (EtcdServer::start().await?, names.len());
-    // Without signs of life and audits, which are reads, too: those that are counted are made to open watches.
+    // Without liveness probes and audits, so that only the reads that open watches are counted.
     let (silence_timeout, audit_interval) = (Some(LONG), None);
     let options = EtcdOptions { silence_timeout, audit_interval, ..EtcdOptions::default() };
     let registry = EtcdRegistry::connect_with(&server.url().parse()?, options).await?;
@@ -94,12 +94,12 @@ async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Re
     figures.add(Figure::counted("streams of ours, at the server", streams, "").exactly(1.0));
     figures.add(Figure::counted("reads made to open them", reads, "").exactly(0.0));
     figures.note(&server.description);
-    figures.note("from the first call to the last watch in hand; raw sends all requests on an open stream and reads the answers at once; 3.4 is slow at this by itself");
+    figures.note("from the first call until all watches are open; raw sends all requests on an open stream and reads the responses concurrently; etcd 3.4 itself is slow at this");
     Ok(())
 }
 
-/// An event while so many are open, in turns with one while one is: on two servers, as each knows all watches that are
-/// open on it.
+/// Measures an event beside many open watches, in turns with an event beside one. They are on two servers, because the
+/// watches of a server affect each other.
 async fn events(
     figures: &mut Figures,
     store: Store,
@@ -124,7 +124,7 @@ async fn events(
         figures.add(figure.at_most(2.0));
     }
     figures.note(crowded.description());
-    figures.note("an event: from before the call of `register` to the change in hand, p50, in turns, on a server of many watches and on one of one");
+    figures.note("an event: p50 from before the call of `register` until a watch yields the change, on a server with many watches and on one with one");
     Ok(())
 }
 
@@ -132,7 +132,7 @@ fn name(n: usize) -> Result<ServiceName> {
     Ok(format!("payments.service-{n:05}").parse()?)
 }
 
-/// The registry, with a watch that stands and vouches for what is loaded.
+/// The registry, with an open watch that validates cursors of loads.
 struct OpenWatches<'a> {
     registry: Arc<dyn Registry>,
     names: &'a [ServiceName],
@@ -155,7 +155,7 @@ impl<'a> OpenWatches<'a> {
         loads.buffered(IN_FLIGHT).try_collect().await
     }
 
-    /// Watches all services. They are dropped with what it gives.
+    /// Watches all services.
     async fn open(&self, cursors: &[Cursor]) -> Result<(Duration, Vec<Watch>)> {
         let start = Instant::now();
         let watches = self.names.iter().zip(cursors);
@@ -166,12 +166,12 @@ impl<'a> OpenWatches<'a> {
     }
 }
 
-/// Watches all services by the raw client, on one stream that ends with it. Returns how long that takes.
+/// Watches all services with the raw client on one stream, and returns the time.
 async fn open_raw(client: &Client, names: &[ServiceName]) -> Result<Duration> {
     let mut watches = client.watch_client();
     let (mut requests, mut responses) = watches.watch("anchor", None).await?.split();
     let created = responses.message().await?.context("the stream ended")?;
-    let revision = created.header().context("an answer without a header")?.revision();
+    let revision = created.header().context("a response without a header")?.revision();
     let start = Instant::now();
     let sent = async {
         for (name, id) in names.iter().zip(1..) {
