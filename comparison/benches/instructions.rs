@@ -1,20 +1,15 @@
-//! Instructions of the hot paths, as valgrind counts them: the same on every run of the same
-//! program, whatever else the machine does.
+//! Instruction counts of the hot paths under valgrind, which do not depend on the load of the machine.
 //!
-//! `cargo xtask instructions` runs this, and compares with `comparison/instructions.json`. Each path
-//! is taken a hundred times, so that what happens only once weighs little. What is set up, and what
-//! is dropped at the end, is not counted.
+//! `cargo xtask instructions` compares them with `comparison/instructions.json`. Each path runs a hundred times, so that
+//! one-time work weighs little. Setup and the final drop are not counted.
 //!
-//! Nothing here is drawn: ids, leases and picks are the same each time. What is drawn inside of the
-//! libraries are the seeds of std's hash maps (the memory store looks services and leases up in
-//! some), the order in which a view's task looks at what it waits for, and the name of the memory
-//! store's history. The first two were seen to be worth 0.3 %; of the third, the usual kind is taken.
-//! The clock is read as well: where the program got a twentieth of a processor, a change to a watch
-//! took 1 % less, which is why changes may differ by 2 %. (That deadlines are then told apart by
-//! their seconds is likely, and was not traced.)
+//! Ids, leases and picks are fixed. Some randomness remains in the libraries: the seeds of std's hash maps and the order
+//! in which a view's task polls its sources cause 0.3 %. The name of the memory store's history is random, too, so only
+//! names of the usual length are used. The clock is read: with a twentieth of a processor, a change to a watch took 1 %
+//! fewer instructions, so changes may differ by 2 %.
 
 #![allow(clippy::unwrap_used)]
-#![allow(missing_docs, unused_qualifications, reason = "what gungraun's macros make has them")]
+#![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun cause them")]
 
 use comparison::harness::{ServiceFixture, fixture};
 use comparison::workloads::{Pick, Picks};
@@ -39,10 +34,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-/// How often each path is taken.
+/// How often each path runs.
 const TIMES: u32 = 100;
 
-/// How many instances the service has.
+/// The number of instances of the service.
 const INSTANCES: u32 = 100;
 
 library_benchmark_group!(name = picks, benchmarks = [pick_by_reader, pick_by_state, pick_for_call]);
@@ -156,7 +151,7 @@ fn mem_deregister(store: Store) -> Store {
     store
 }
 
-// From the call of `register` to the batch at the watcher.
+// From the call of `register` until the watch yields the batch.
 #[library_benchmark]
 #[bench::of_100(watched())]
 fn change_to_watch((mut followed, mut watch): (Followed, Watch)) -> (Followed, Watch) {
@@ -170,7 +165,7 @@ fn change_to_watch((mut followed, mut watch): (Followed, Watch)) -> (Followed, W
     (followed, watch)
 }
 
-// From the call of `register` to the state that shows it.
+// From the call of `register` until the state shows it.
 #[library_benchmark]
 #[bench::of_100(followed())]
 fn change_to_view(mut followed: Followed) -> Followed {
@@ -185,7 +180,7 @@ fn change_to_view(mut followed: Followed) -> Followed {
     followed
 }
 
-// What a server reads of a call. `call_read` goes through what `serve` accepts, `call_read_bare` does not.
+// A server that reads a call: `call_read` through the connection that `serve` wraps, `call_read_bare` without it.
 #[library_benchmark]
 #[bench::of_grpc_go(begun(Calls::default()))]
 fn call_read_bare(calls: Calls) -> Calls {
@@ -205,13 +200,13 @@ fn read_calls<T: AsyncRead + Unpin>(mut calls: T) -> T {
     calls
 }
 
-/// A connection whose preface was read.
+/// Returns a connection after its preface.
 fn begun<T: AsyncRead + Unpin>(mut calls: T) -> T {
     read_once(&mut calls);
     calls
 }
 
-/// Reads what has come, and returns how long it is.
+/// Reads the available bytes, and returns their number.
 fn read_once(io: &mut (impl AsyncRead + Unpin)) -> usize {
     let mut space = [0; 128];
     let mut buf = ReadBuf::new(&mut space);
@@ -219,7 +214,7 @@ fn read_once(io: &mut (impl AsyncRead + Unpin)) -> usize {
     black_box(buf.filled()).len()
 }
 
-/// A client whose every call is read at once.
+/// A connection whose every read yields one call.
 #[derive(Default)]
 struct Calls {
     is_begun: bool,
@@ -228,7 +223,7 @@ struct Calls {
 impl Calls {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-    /// HEADERS with two entries of the static table, five of the dynamic one and a literal, the deadline; then DATA.
+    /// HEADERS with two static and five dynamic table entries and a literal deadline; then DATA.
     const CALL: &[u8] =
         b"\0\0\x0d\x01\x04\0\0\0\x01\x83\x86\xc5\xc4\xc3\xc2\xc1\x7e\x84\x0d\xb6\xdb\x53\
         \0\0\x0a\0\x01\0\0\0\x01\0\0\0\0\x05\x08\x96\x01\x10\x07";
@@ -246,7 +241,7 @@ impl AsyncRead for Calls {
     }
 }
 
-/// A view of the facade from which an instance was picked, so that its balancer has the state.
+/// Returns a view of the facade after a first pick, which gives its balancer the state.
 fn balanced_view() -> service_registry::View {
     fastrand::seed(7);
     let runtime = runtime();
@@ -258,23 +253,22 @@ fn balanced_view() -> service_registry::View {
         view
     });
     drop(view.pick().unwrap());
-    std::mem::forget(runtime); // the end of the view's task would be another state
+    std::mem::forget(runtime); // dropping it would end the view's task and change the state
     view
 }
 
-/// A service in memory.
 struct Store {
     registry: MemRegistry,
     service: ServiceName,
-    /// Of the instances there are, with room for those of [`others`](Self::others).
+    /// The leases of the registered instances, with capacity for [`others`](Self::others).
     leases: Vec<Lease>,
-    /// What is not registered yet.
+    /// Instances that are not registered yet.
     others: Vec<(Instance, Claim)>,
 }
 
 impl Store {
     fn new() -> Self {
-        // A short history, so that it is full, and costs what it always costs.
+        // A short history is full at once, and then each change has its usual cost.
         let mut registries = repeat_with(|| MemRegistry::with_history_limit(8));
         let registry = registries.find(is_usual).unwrap();
         let mut leases = Vec::with_capacity(usize::try_from(INSTANCES + TIMES).unwrap());
@@ -288,8 +282,7 @@ impl Store {
     }
 }
 
-/// Whether the name of its history, which is drawn and is in every cursor, has 16 digits. One in
-/// sixteen has fewer, and takes fewer instructions to be written.
+/// Returns whether the random name of the history, which every cursor has, is of the usual length of 16 digits.
 fn is_usual(registry: &MemRegistry) -> bool {
     let cursor =
         at_once(registry.load(&service(), &CallOptions::DEFAULT)).unwrap().cursor().to_string();
@@ -308,13 +301,13 @@ fn followed() -> Followed {
     let service = repeat_with(new).find(|service| is_usual(&service.registry)).unwrap();
     runtime.block_on(async {
         for _ in 0..TIMES {
-            yield_now().await; // whatever the view's task has still to do
+            yield_now().await; // lets the view's task finish its work
         }
     });
     Followed { runtime, service }
 }
 
-/// The same, and a watch of it.
+/// Returns a followed service and a watch of it.
 fn watched() -> (Followed, Watch) {
     let followed = followed();
     let (registry, name) = (&followed.service.registry, followed.service.view.service());
@@ -328,7 +321,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// What a store in memory answers: it does not wait.
+/// Returns the result of a call to the memory store, which never waits.
 fn at_once<T>(answer: impl Future<Output = T>) -> T {
     answer.now_or_never().unwrap()
 }
@@ -356,7 +349,7 @@ fn described() -> Instance {
     instance(1).with_metadata(entries)
 }
 
-/// As etcd's are.
+/// Returns a cursor as etcd has them.
 fn cursor() -> Cursor {
     let origin = Origin::new("etcd", "/registry/prod", &service());
     origin.cursor(Revision::new(48_151_623), "cdf818194e3a8c32.100.p48151620.6fd2a91c04e7b358")

@@ -1,7 +1,5 @@
-//! `cargo bench`: every operation on every store, through the registry and through the raw client; a pick and a change
-//! to many subscribers in memory; and tables of the ratios and of percentiles.
-//!
-//! `BENCH_STORES=mem,redis` chooses stores. Servers are found or started once, and end with the process.
+//! `cargo bench`: every operation on every store, through the registry and the raw client; a pick, and a change to many
+//! subscribers in memory; and tables of ratios and percentiles. `BENCH_STORES=mem,redis` selects stores.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +19,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-/// What is measured on every store, each a group of benchmarks.
+/// The workloads on every store, each a group of benchmarks.
 const WORKLOADS: [Workload; 10] = [
     Workload::Register,
     Workload::Update,
@@ -35,16 +33,15 @@ const WORKLOADS: [Workload; 10] = [
     Workload::Resume(1000),
 ];
 
-/// How long a row of the tables takes.
+/// The length of a row of the tables.
 const PLAN: Plan = Plan { rounds: 7, round: Duration::from_millis(300), turns: 3, batch: 1 };
 
-/// A run: the stores that take part.
 struct Session {
     runtime: Runtime,
     stores: Vec<Store>,
-    /// One for each store, unless the benchmarks are only listed.
+    /// A server per store, or none if the benchmarks are only listed.
     servers: Vec<Server>,
-    /// What was run: all that the filter left.
+    /// The benchmarks that the filter left.
     done: BTreeSet<(Workload, Store)>,
 }
 
@@ -55,7 +52,7 @@ fn main() -> ExitCode {
         .measurement_time(Duration::from_millis(1500))
         .without_plots()
         .configure_from_args();
-    // What only lists must print nothing else, and needs no server.
+    // A list of benchmarks needs no server.
     let ended = Session::open(!given("--list")).and_then(|mut session| {
         let before = StealTime::now();
         session.workloads(&mut criterion);
@@ -64,7 +61,7 @@ fn main() -> ExitCode {
             spreads(&session.runtime, &mut criterion);
         }
         criterion.final_summary();
-        // Without `--bench`, as in `cargo test --benches`, criterion only makes a test run.
+        // Without `--bench`, as in `cargo test --benches`, criterion runs each benchmark once.
         if given("--bench") && !given("--test") && !given("--profile-time") {
             session.print(before)?;
         }
@@ -84,7 +81,7 @@ fn given(option: &str) -> bool {
 }
 
 impl Session {
-    /// Finds or starts the servers of the stores that the environment chooses, if there are to be any.
+    /// Selects the stores by the environment, and starts their servers if `with_servers`.
     fn open(with_servers: bool) -> Result<Self> {
         let runtime = one_thread()?;
         let stores = Store::chosen(env::var(VARIABLE).ok().as_deref())?;
@@ -105,7 +102,7 @@ impl Session {
         for workload in WORKLOADS {
             let mut group = criterion.benchmark_group(workload.to_string());
             if matches!(workload, Workload::Resume(_)) {
-                // etcd takes a tenth of a second for each, so that is one for each sample.
+                // On etcd each takes 100 ms, so a sample has one.
                 group.sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(2));
             }
             for (n, store) in self.stores.iter().enumerate() {
@@ -129,7 +126,7 @@ impl Session {
         }
     }
 
-    /// Prints the tables of what the filter left: all that was benchmarked on a store, once more, in pairs.
+    /// Measures the benchmarks that the filter left again, in paired rounds, and prints the tables.
     fn print(&self, before: Option<StealTime>) -> Result<()> {
         if self.done.is_empty() {
             return Ok(());
@@ -140,7 +137,7 @@ impl Session {
             let what = format!("{workload} on {}", store.name());
             progress.update(&what, as_f64(n) / as_f64(self.done.len()));
             let server = self.servers.iter().find(|server| server.store() == *store);
-            let server = server.context("it was benchmarked")?;
+            let server = server.context("the store has no server")?;
             let adding = add(&mut figures, &mut percentiles, server, *workload);
             self.runtime.block_on(adding)?;
         }
@@ -151,19 +148,21 @@ impl Session {
             println!("{:<8} {}", format!("{}:", server.store().name()), server.description());
         }
         println!(
-            "\nours and raw in turns at every operation, {} rounds; A/A is raw beside",
+            "\nours and raw alternate at every operation, {} rounds; A/A is raw beside itself:\na ratio that is no further from 1 means no difference\n",
             PLAN.rounds
         );
-        println!("itself: a ratio no further from 1 than that is no difference.\n");
         println!("{figures}\n{percentiles}");
         if let Some((before, now)) = before.zip(StealTime::now()) {
-            println!("{:.1} % of the time was stolen by other machines", now.since(before));
+            println!(
+                "{:.1} % of the CPU time was stolen by other virtual machines",
+                now.since(before)
+            );
         }
         Ok(())
     }
 }
 
-/// Measures a workload, ours beside raw, and adds what came out. Memory has no raw client: ours stands beside itself.
+/// Measures a workload, ours beside raw, and adds the results. Memory has no raw client, so ours is beside itself.
 async fn add(
     figures: &mut Figures,
     percentiles: &mut Table,
@@ -186,7 +185,7 @@ async fn add(
     Ok(())
 }
 
-/// A pick in memory, and what somebody else would take for it.
+/// Benchmarks a pick in memory beside its alternatives.
 fn picks(runtime: &Runtime, criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     group.sample_size(50);
@@ -204,7 +203,7 @@ fn picks(runtime: &Runtime, criterion: &mut Criterion) {
     }
 }
 
-/// A change to all subscribers in memory, and what somebody else would take for it.
+/// Benchmarks the broadcast of a change in memory beside its alternatives.
 fn spreads(runtime: &Runtime, criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan_out");
     group.sample_size(50);
@@ -229,7 +228,7 @@ fn spreads(runtime: &Runtime, criterion: &mut Criterion) {
     }
 }
 
-/// One benchmark. Whether it was run, and neither filtered out nor only listed.
+/// Runs a benchmark. Returns false if it is filtered out or only listed.
 fn bench(
     group: &mut BenchmarkGroup<'_, WallTime>,
     runtime: &Runtime,
@@ -238,7 +237,7 @@ fn bench(
 ) -> bool {
     let mut runner = None;
     group.bench_function(name, |bencher| {
-        // Criterion calls this for each sample, but not at all if the benchmark is not to run.
+        // Criterion calls this for each sample, but not if the benchmark is filtered out.
         let runner = runner.get_or_insert_with(|| runtime.block_on(prepare()).unwrap());
         bencher.iter_custom(|n| runtime.block_on(runner.time(n)).unwrap());
     });

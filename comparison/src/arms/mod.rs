@@ -24,8 +24,7 @@ use std::time::Duration;
 /// A ttl that is longer than any run.
 pub const TTL: Duration = Duration::from_secs(60 * 60);
 
-/// A request to register. The caller builds the instance and draws the lease id, so neither is measured; encoding the
-/// record is.
+/// A request to register. Building it is not measured; encoding its record is.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub instance: Instance,
@@ -67,17 +66,14 @@ pub enum Recovery {
     Resume,
 }
 
-/// A way to use a store, with its own connections, which clones share. The type of a raw arm documents the guarantees
-/// that it lacks.
+/// A way to use a store, with its own connections, which clones share.
 #[expect(async_fn_in_trait, reason = "everything here runs on one thread")]
 pub trait Arm: Clone + 'static {
     /// The handle to renew and end a registration.
     type Lease;
     /// A position in the history of a service.
     type Cursor: Clone;
-    /// An open stream of changes.
     type Watch: 'static;
-    /// All instances of a service, decoded.
     type Loaded: Deref<Target = [Record]>;
 
     const RECOVERY: Recovery = Recovery::Resume;
@@ -89,7 +85,6 @@ pub trait Arm: Clone + 'static {
         self.register(request).await
     }
 
-    /// Renews a registration for its whole ttl.
     async fn keep_alive(&self, lease: &Self::Lease) -> Result<()>;
 
     async fn deregister(&self, lease: Self::Lease) -> Result<()>;

@@ -9,8 +9,7 @@ use redis::Msg;
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 use std::collections::HashMap;
 
-/// `HSET` and `PUBLISH`. Nothing expires, and a disconnected subscriber misses messages. With `REREADS` it reads the
-/// hash after each connect.
+/// `HSET` and `PUBLISH`. Nothing expires. With `REREADS`, a subscriber reads the hash after each connect.
 #[derive(Clone)]
 pub struct Publish<const REREADS: bool>(pub RedisLink);
 
@@ -21,8 +20,7 @@ pub struct Subscription {
 }
 
 impl<const REREADS: bool> Publish<REREADS> {
-    /// Returns the name of the hash and the channel. Its hash tag is that of the registry's shard, so that a fault hits
-    /// both arms.
+    /// Names the hash and the channel. The hash tag is that of the registry's shard, so that a fault hits both arms.
     fn key(service: &ServiceName) -> String {
         format!("{{registry/15}}:{service}:{}", if REREADS { "reread" } else { "published" })
     }

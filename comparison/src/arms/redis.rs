@@ -24,7 +24,6 @@ pub struct RawRedis {
     reads: MultiplexedConnection,
 }
 
-/// A registration.
 pub struct RawLease {
     service: ServiceName,
     member: String,

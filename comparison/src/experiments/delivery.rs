@@ -7,7 +7,7 @@ use super::observers::{ObserverArm, Servers};
 use super::score::Score;
 use super::{Effort, Progress, side_by_side};
 use crate::harness::{Change, Client, Spread, StoreOptions};
-use crate::report::finding::{Choice, Finding, Verdict};
+use crate::report::finding::{Finding, Verdict};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use registry_testbed::proxy::Fault;
@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::Barrier;
 use tokio::time::sleep;
+
+const LAGGING: &str = "A client that is paused or lags must detect the changes that it missed.";
 
 /// The number of instances, which are updated in turn.
 const INSTANCES: u8 = 50;
@@ -35,7 +37,6 @@ struct Figures {
     failovers: Scores,
 }
 
-/// Runs the experiment and returns its figures.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let servers = Servers::start(at.clone()).await?;
     let once = async |arm: ObserverArm, round: u32| {
@@ -55,8 +56,7 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
     Ok(json!({ "pauses": pauses, "failovers": failovers }))
 }
 
-/// Writes more updates than a server buffers for a subscriber (32 MB) and the kernel beside it, while nothing is read
-/// from the observer's connections.
+/// Writes more updates than Redis buffers for a subscriber (32 MB), while nothing is read from its connections.
 async fn pause(arm: ObserverArm, servers: &Servers, service: &str) -> Result<Score> {
     let (clients, proxy) = arm.pair_via_proxy(servers, service, PAYLOAD_LEN).await?;
     // A write to etcd takes ten times as long, and etcd buffers nothing for a paused watch.
@@ -108,7 +108,6 @@ fn workload(changes: u32) -> Vec<Change> {
     (1..=changes).map(|n| Change::round_robin(n, INSTANCES)).collect()
 }
 
-/// Evaluates the figures.
 pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let Figures { pauses, failovers } = &Figures::deserialize(&raw)?;
     let undetected = |scores: &Scores, arm| spread(&scores[&arm], |score| score.undetected);
@@ -127,8 +126,8 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
         ),
         picture: observation::picture("Changes missed without noticing while paused, in %", pauses),
         advice: match verdict {
-            Verdict::Confirmed => vec![(Choice::Redis("streams that clients read by position, as in the registry"), "A client that is paused or lags must not miss a change unnoticed.")],
-            Verdict::InPart => vec![(Choice::Etcd, "A client that is paused or lags must not miss a change unnoticed.")],
+            Verdict::Confirmed => vec![["Redis with the streams of the registry, not pub/sub", LAGGING]],
+            Verdict::InPart => vec![["etcd", LAGGING]],
             Verdict::Refuted => Vec::new(),
         },
         reason: match verdict {

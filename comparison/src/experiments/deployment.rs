@@ -6,7 +6,6 @@ use anyhow::Result;
 use registry_testbed::servers::{EtcdCluster, Process, RedisCluster, RedisSentinel};
 use serde::{Deserialize, Serialize};
 
-/// How the servers are replicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Topology {
@@ -20,7 +19,6 @@ pub(super) enum Topology {
     Etcd,
 }
 
-/// The running servers of a topology.
 pub(super) enum Deployment {
     Sentinel(RedisSentinel),
     Cluster(Box<RedisCluster>),
@@ -42,7 +40,7 @@ impl Topology {
 }
 
 impl Deployment {
-    /// A key of the shard of the service that is registered.
+    /// A key of the shard of the registered service.
     const KEY: &str = "{registry/15}:log";
 
     pub(super) async fn start(topology: Topology, at: &StoreOptions) -> Result<Self> {
@@ -62,7 +60,7 @@ impl Deployment {
         })
     }
 
-    /// Returns the primary or leader: the server that takes writes.
+    /// Returns the primary or leader.
     pub(super) async fn primary(&self) -> Result<usize> {
         Ok(match self {
             Self::Sentinel(servers) => servers.primary().await?,
@@ -71,7 +69,7 @@ impl Deployment {
         })
     }
 
-    /// Waits until another server takes the writes of one that is gone.
+    /// Waits until another server has taken over from a failed one.
     pub(super) async fn successor_of(&self, one: usize) -> Result<usize> {
         Ok(match self {
             Self::Sentinel(servers) => servers.successor_of(one).await?,
@@ -89,7 +87,7 @@ impl Deployment {
         Ok(process.kill()?)
     }
 
-    /// Partitions one server from all others and from their clients. Returns when another has taken over.
+    /// Partitions one server from all others and their clients. Returns when another has taken over.
     pub(super) async fn isolate(&mut self, one: usize) -> Result<()> {
         match self {
             Self::Sentinel(servers) => {
@@ -118,7 +116,6 @@ impl Deployment {
         Ok(())
     }
 
-    /// Returns the URL of all servers.
     pub(super) fn url(&self) -> String {
         match self {
             Self::Sentinel(servers) => servers.url(),
@@ -127,7 +124,7 @@ impl Deployment {
         }
     }
 
-    /// Returns the URL of one server, for clients on its side of a partition, and that of the others.
+    /// Returns the URLs of the two sides of a partition: of one server, and of all others.
     pub(super) fn sides(&self, one: usize) -> [String; 2] {
         match self {
             Self::Sentinel(servers) => [format!("redis://{}", servers.address(one)), servers.url()],

@@ -22,7 +22,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// How thorough to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// The seed of the workload and the faults.
@@ -64,15 +63,8 @@ impl Experiment {
     pub const ALL: [Self; 5] =
         [Self::Versioning, Self::Delivery, Self::Latency, Self::Partition, Self::Persistence];
 
-    /// Returns the name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Versioning => "versioning",
-            Self::Delivery => "delivery",
-            Self::Latency => "latency",
-            Self::Partition => "partition",
-            Self::Persistence => "persistence",
-        }
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 
     /// Runs the experiment and returns every figure of every round. Fails if a fault had no effect.
@@ -149,7 +141,6 @@ async fn with_timeout<R>(round: impl Future<Output = Result<R>>) -> Result<R> {
         .with_context(|| format!("no end after {ROUND_TIMEOUT:?}"))?
 }
 
-/// Returns the command that repeats an experiment.
 fn repeat(name: &str, effort: Effort) -> String {
     let Effort { seed, rounds, quick } = effort;
     let quick = if quick { " --quick" } else { "" };

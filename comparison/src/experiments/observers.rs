@@ -1,5 +1,4 @@
-//! The arms that observe a service in the experiments: what people build on plain Redis, etcd's own watch, and the
-//! registry.
+//! The arms of the experiments: the usual designs on plain Redis, etcd's own watch, and the registry.
 
 use crate::arms::{Arm, Keyspace, Ours, Publish, RawEtcd};
 use crate::harness::observe::ArmClient;
@@ -10,24 +9,22 @@ use registry_testbed::proxy::Proxy;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// How a client is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientOptions {
-    /// How many bytes each instance that is written carries beside its value.
+    /// The payload of each written instance in bytes, beside its value.
     pub payload_len: usize,
-    /// How long a Redis may take to answer a plain client.
+    /// The response timeout of a plain Redis client.
     pub patience: Duration,
 }
 
-/// For a writer: some servers are kept busy on purpose.
+/// The options of a writer. Some experiments keep the server busy.
 pub const WRITER: ClientOptions =
     ClientOptions { payload_len: 0, patience: Duration::from_secs(10) };
 
-/// For an observer or a caller: what the client waits by default.
+/// The options of an observer or caller: the client's default timeout.
 pub const OBSERVER: ClientOptions =
     ClientOptions { payload_len: 0, patience: Duration::from_millis(500) };
 
-/// A way to follow a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObserverArm {
@@ -39,18 +36,15 @@ pub enum ObserverArm {
     Keyspace,
     /// A key under a lease, and etcd's watch.
     PlainEtcd,
-    /// The registry on Redis.
     OursOnRedis,
-    /// The registry on etcd.
     OursOnEtcd,
 }
 
-/// The servers of all arms.
 pub struct Servers {
-    /// The etcd, if it takes part.
+    /// `None` if etcd takes no part.
     pub etcd: Option<EtcdServer>,
     redis: RedisServer,
-    /// For keyspace notifications, a setting of the server that slows down the others.
+    /// A separate server for keyspace notifications, because that setting slows down all clients.
     notifying: RedisServer,
 }
 
@@ -64,7 +58,6 @@ impl ObserverArm {
         Self::OursOnEtcd,
     ];
 
-    /// Returns the label in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Publish => "Redis: HSET + PUBLISH",
@@ -76,7 +69,6 @@ impl ObserverArm {
         }
     }
 
-    /// Returns whether the arm is plain Redis, without the registry.
     pub fn is_plain_redis(self) -> bool {
         !self.is_on_etcd() && self != Self::OursOnRedis
     }
@@ -85,7 +77,6 @@ impl ObserverArm {
         matches!(self, Self::PlainEtcd | Self::OursOnEtcd)
     }
 
-    /// Opens a client of a service on the store at a URL.
     pub async fn client(
         self,
         url: &str,
@@ -110,7 +101,7 @@ impl ObserverArm {
         }
     }
 
-    /// Opens a writer at one URL, whose instances carry so many bytes, and an observer at another.
+    /// Opens a writer at one URL and an observer at another.
     pub async fn pair(
         self,
         [direct, via]: [&str; 2],
@@ -121,7 +112,7 @@ impl ObserverArm {
         Ok([writer, self.client(via, service, OBSERVER).await?])
     }
 
-    /// Opens a writer and an observer whose link is a proxy that injects faults.
+    /// Opens a writer, and an observer behind a proxy that injects faults.
     pub async fn pair_via_proxy(
         self,
         servers: &Servers,
@@ -129,7 +120,7 @@ impl ObserverArm {
         payload_len: usize,
     ) -> Result<([Box<dyn Client>; 2], Proxy)> {
         let url = servers.url(self)?;
-        let (scheme, address) = url.split_once("://").context("a URL without a scheme")?;
+        let (scheme, address) = url.split_once("://").context("the URL has no scheme")?;
         let address = address.split('?').next().unwrap_or_default();
         let proxy = Proxy::start(address.parse()?).await?;
         let via = format!("{scheme}://{}", proxy.address());
@@ -138,7 +129,6 @@ impl ObserverArm {
 }
 
 impl Servers {
-    /// Starts them, or connects to those that the environment names.
     pub async fn start(at: StoreOptions) -> Result<Self> {
         Ok(Self {
             etcd: Some(EtcdServer::start_with(at.etcd).await?),
@@ -147,13 +137,12 @@ impl Servers {
         })
     }
 
-    /// Describes the servers: their versions, and how they persist a write. Redis comes first.
+    /// Describes the servers. Redis comes first.
     pub fn descriptions(&self) -> Vec<String> {
         let etcd = self.etcd.as_ref().map(|etcd| &etcd.description);
         [&self.redis.description].into_iter().chain(etcd).cloned().collect()
     }
 
-    /// Returns the URL of an arm's server.
     pub fn url(&self, arm: ObserverArm) -> Result<&str> {
         Ok(match arm {
             _ if arm.is_on_etcd() => {

@@ -1,17 +1,17 @@
-//! What an observer missed of what was written.
+//! The changes that an observer missed.
 
 use crate::harness::{Change, Event};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How an observer did.
+/// The score of an observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Score {
     /// Changes that were written.
     pub written: usize,
     /// Of these, the changes that it never saw, neither as a change nor in a full read.
     pub missed: usize,
-    /// Of the missed, those that nothing reported as missed.
+    /// Of the missed changes, those that nothing reported as missed.
     pub undetected: usize,
     /// Full reads because the observer cannot detect missed changes.
     pub rereads: usize,
@@ -21,7 +21,7 @@ pub struct Score {
     pub stale_at_end: usize,
 }
 
-/// Scores an observer by the events it saw of `written`. No value is written twice.
+/// Scores an observer by its events. Each value is written once.
 pub fn score<'a>(written: &[Change], events: impl IntoIterator<Item = &'a Event>) -> Score {
     let mut histories: BTreeMap<u8, History> = BTreeMap::new();
     for change in written {
@@ -68,8 +68,7 @@ impl History {
         self.seen.checked_sub(1).and_then(|last| self.states[last])
     }
 
-    /// Advances to the next time that it was `state`, and returns how many states were skipped. If it never was
-    /// again, the observer knew that before.
+    /// Advances to the next occurrence of `state`, if there is one, and returns how many states were skipped.
     fn advance_to(&mut self, state: Option<u32>) -> usize {
         let skipped = self.states[self.seen..].iter().position(|other| *other == state);
         self.seen += skipped.map_or(0, |skipped| skipped + 1);

@@ -5,7 +5,7 @@ use super::observation::{self, Scores, observe_fault, spread, undetected_share, 
 use super::observers::{ObserverArm, Servers};
 use super::{Effort, Progress, side_by_side};
 use crate::harness::{Change, Client, Spread, StoreOptions};
-use crate::report::finding::{Choice, Finding, Verdict};
+use crate::report::finding::{Finding, Verdict};
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use registry_testbed::proxy::{Fault, Proxy};
@@ -14,13 +14,14 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
 
+const DETECT: &str = "A client must detect the changes that it missed while it was disconnected.";
+
 /// The maximum number of instances.
 const INSTANCES: u8 = 50;
 
 /// The time between two changes.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Runs the experiment and returns its figures.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let servers = Servers::start(at).await?;
     let changes = if effort.quick { 1_000 } else { 10_000 };
@@ -69,7 +70,6 @@ async fn cut_repeatedly(proxy: &Proxy, seed: u64) {
     }
 }
 
-/// Evaluates the figures.
 pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let scores = Scores::deserialize(&raw)?;
     let undetected = |arm: &ObserverArm| spread(&scores[arm], |score| score.undetected);
@@ -88,8 +88,8 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
         ),
         picture: observation::picture("Changes missed without noticing, in %", &scores),
         advice: match verdict {
-            Verdict::Confirmed => vec![(Choice::Etcd, "A client must detect the changes that it missed while it was disconnected.")],
-            Verdict::InPart => vec![(Choice::Redis("revisions that scripts assign, as in the registry"), "A client must detect the changes that it missed while it was disconnected.")],
+            Verdict::Confirmed => vec![["etcd", DETECT]],
+            Verdict::InPart => vec![["Redis with the revisions of the registry", DETECT]],
             Verdict::Refuted => Vec::new(),
         },
         reason: match verdict {

@@ -33,8 +33,7 @@ impl EtcdServer {
 
     pub async fn start_with(mut options: ServerOptions) -> Result<Self> {
         if options.url.is_none() {
-            // This is etcd's default. With the interval of the test fixture, 10,000 watches would get five progress
-            // notifications a second.
+            // etcd's default. With that of the tests, 10,000 watches would get five notifications a second.
             options.arguments.push("--experimental-watch-progress-notify-interval=10m".into());
         }
         let mut etcd = Etcd::start_with(options).await?;
@@ -47,22 +46,18 @@ impl EtcdServer {
         format!("etcd://{}/{OURS}", self.address)
     }
 
-    /// Connects a registry.
     pub async fn registry(&self) -> Result<EtcdRegistry> {
         Ok(EtcdRegistry::connect(&self.url().parse()?).await?)
     }
 
-    /// Connects the raw client arm.
     pub async fn raw(&self) -> Result<RawEtcd> {
         RawEtcd::connect(&self.etcd.endpoint()).await
     }
 
-    /// Connects etcd's client.
     pub async fn client(&self) -> Result<Client> {
         connect(&self.etcd.endpoint()).await
     }
 
-    /// Reads the current metrics.
     pub async fn metrics(&self) -> Result<Metrics> {
         let mut stream = TcpStream::connect(&self.address).await?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;

@@ -5,7 +5,6 @@ use super::paired::{Comparison, Spread};
 use super::table::{Table, seconds};
 use std::fmt;
 
-/// The figures of one subject.
 #[derive(Debug, Default)]
 pub struct Figures {
     pairs: Vec<[String; 7]>,
@@ -182,10 +181,6 @@ impl Figures {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty() && self.single.is_empty()
     }
 
     /// Returns whether all counts meet their targets.

@@ -13,7 +13,6 @@ use std::time::Duration;
 /// A ttl that outlasts every measurement.
 pub const LONG: Duration = Duration::from_secs(3600);
 
-/// Returns the name of the nth service.
 pub fn service(n: usize) -> Result<ServiceName> {
     Ok(format!("payments.service-{n:04}").parse()?)
 }
@@ -54,7 +53,6 @@ pub async fn start_all(
     stream::iter(starts).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// Returns how many registrations are active.
 pub fn active(registrations: &[Registration]) -> usize {
     registrations.iter().filter(|registration| registration.status().is_active()).count()
 }
@@ -84,7 +82,6 @@ impl ServiceFixture {
         Ok(Self { registry, view, instance, claim, weight: 0 })
     }
 
-    /// Changes the weight of one instance.
     pub async fn change(&mut self) -> Result<()> {
         self.weight = self.weight.wrapping_add(1);
         let instance = self.instance.clone().with_weight(self.weight);

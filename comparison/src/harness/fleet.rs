@@ -21,7 +21,6 @@ use tonic::{Request, Response};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// Registered services.
 pub struct Fleet {
     registry: Arc<MemRegistry>,
     discovery: Discovery,
@@ -53,14 +52,12 @@ impl Fleet {
         Ok(Self { registry, discovery, ttl, members })
     }
 
-    /// Returns a loaded view of the services.
     pub async fn view(&self) -> Result<View> {
         let view = self.discovery.view(&"user.rpc".parse()?);
         view.ready(Duration::from_secs(5)).await?;
         Ok(view)
     }
 
-    /// Renews the leases of the live instances.
     pub async fn keep_alive(&self) -> Result<()> {
         for member in self.members.iter().filter(|member| member.is_alive) {
             self.registry.keep_alive(&member.lease, &CallOptions::DEFAULT).await?;
@@ -68,8 +65,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Crashes a service as soon as it has a call in flight: its connections are reset, and its registration stays.
-    /// Returns how many calls were in flight.
+    /// Crashes a service that has calls in flight, and returns their number. Its registration stays.
     pub async fn kill(&mut self, n: usize) -> Result<u64> {
         self.members[n].is_alive = false;
         let backend = &mut self.members[n].backend;
@@ -81,7 +77,6 @@ impl Fleet {
         backend.kill()
     }
 
-    /// Registers a service as draining.
     pub async fn drain(&mut self, n: usize) -> Result<()> {
         let Member { instance, lease, .. } = &self.members[n];
         let claim = Claim::new(self.ttl)?.with_lease(lease.id());

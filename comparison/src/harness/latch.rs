@@ -15,7 +15,6 @@ pub struct CountdownLatch {
 }
 
 impl CountdownLatch {
-    /// Restarts the latch with a new count.
     pub fn reset(&self, many: usize) {
         self.left.store(many, Ordering::SeqCst);
     }

@@ -43,7 +43,6 @@ pub struct SyncCost {
 impl Level {
     pub const ALL: [Self; 4] = [Self::OnDisk, Self::WithinASecond, Self::Nothing, Self::Protocol];
 
-    /// Returns the label in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::OnDisk => "durable when acknowledged",

@@ -5,7 +5,6 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
-/// Describes the machine in one line.
 pub fn describe() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();

@@ -14,7 +14,6 @@ pub mod paired;
 pub mod progress;
 pub mod redis_link;
 pub mod redis_server;
-pub mod routed;
 pub mod stores;
 pub mod table;
 
@@ -31,15 +30,13 @@ pub use self::paired::{Comparison, Plan, Spread, compare, compare_anew, in_turns
 pub use self::progress::Progress;
 pub use self::redis_link::RedisLink;
 pub use self::redis_server::RedisServer;
-pub use self::routed::Routed;
 pub use self::stores::{Server, Store, StoreOptions};
 pub use self::table::{Latencies, Table};
 
 use anyhow::Result;
 use tokio::runtime::{Builder, Runtime};
 
-/// Returns a single-threaded runtime, which also drives the clients' own tasks. A hop to another thread costs as much
-/// as a request to Redis.
+/// Returns a single-threaded runtime: a hop to another thread costs as much as a request to Redis.
 pub fn one_thread() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }

@@ -1,5 +1,4 @@
-//! Clients of a service through any arm, and a log of the events that an observer sees. All clients write the same
-//! workload.
+//! Clients of a service through any arm, and a log of the events that an observer sees.
 
 use crate::arms::{Arm, Recovery, Request, TTL};
 use crate::workloads::expiry::{self, ExpiryPlan};
@@ -23,7 +22,6 @@ pub struct Change {
     pub value: Option<u32>,
 }
 
-/// The value of each instance.
 pub type Values = BTreeMap<u8, u32>;
 
 /// An event that an observer sees.
@@ -33,7 +31,6 @@ pub enum Event {
     Initial(Values),
     /// The watch has started.
     Watching,
-    /// A single change.
     Change(Change),
     /// A full read, because the observer cannot detect missed changes.
     Reread(Values),
@@ -50,7 +47,6 @@ pub struct EventLog(RefCell<Vec<(Instant, Event)>>);
 pub trait Client {
     async fn register(&self, id: &str, ttl: Duration) -> Result<()>;
 
-    /// Returns the ids of all instances.
     async fn listed(&self) -> Result<BTreeSet<String>>;
 
     /// Writes a change and waits for the acknowledgement.

@@ -24,11 +24,7 @@ impl Progress {
     /// Shows the next step, and the completed share from 0 to 1.
     pub fn update(&self, step: &str, share: f64) {
         match &self.bar {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "0 to 1000"
-            )]
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
             Some(bar) => {
                 bar.set_position((share * f64::from(Self::STEPS)) as u64);
                 bar.set_message(step.to_owned());

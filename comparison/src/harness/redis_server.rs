@@ -29,18 +29,15 @@ impl RedisServer {
         Ok(Self { redis, description })
     }
 
-    /// Connects a registry.
     pub async fn registry(&self) -> Result<RedisRegistry> {
         let url = format!("{}?prefix={OURS}", bare(self.redis.url()));
         Ok(RedisRegistry::connect(&url.parse()?).await?)
     }
 
-    /// Connects the raw client arm.
     pub async fn raw(&self) -> Result<RawRedis> {
         RawRedis::connect(bare(self.redis.url())).await
     }
 
-    /// Reads the current counters.
     pub async fn counts(&self) -> Result<Counts> {
         let mut connection = connect(bare(self.redis.url())).await?;
         let mut info = String::new();

@@ -15,7 +15,6 @@ use std::sync::Arc;
 /// The environment variable that names the stores to compare, separated by commas.
 pub const VARIABLE: &str = "BENCH_STORES";
 
-/// A kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Store {
     /// The memory of this process.
@@ -59,7 +58,6 @@ pub struct StoreOptions {
     pub redis: ServerOptions,
 }
 
-/// Connects to the store at a URL.
 pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
     Ok(if url.starts_with("etcd") {
         Arc::new(EtcdRegistry::connect(&url.parse()?).await?)
@@ -136,7 +134,6 @@ impl Server {
         }
     }
 
-    /// Connects a registry.
     pub async fn registry(&self) -> Result<Arc<dyn Registry>> {
         Ok(match self {
             Self::Mem(registry) => Arc::new(registry.clone()),
@@ -145,7 +142,6 @@ impl Server {
         })
     }
 
-    /// Connects a registry as an arm.
     pub async fn ours(&self) -> Result<Box<dyn Contender>> {
         Ok(Box::new(Ours::from(self.registry().await?)))
     }

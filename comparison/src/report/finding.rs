@@ -15,8 +15,8 @@ pub struct Finding {
     pub headline: String,
     /// A plot of the figures in the headline, beside those of other arms.
     pub picture: Exhibit,
-    /// What the verdict means for the choice of a store: a choice, and the requirement that it meets.
-    pub advice: Vec<(Choice, &'static str)>,
+    /// Choices that follow: etcd, Redis with some settings, or neither, and the requirement that the choice meets.
+    pub advice: Vec<[&'static str; 2]>,
     pub reason: String,
     pub exhibits: Vec<Exhibit>,
     /// What was done, and the rule of the verdict.
@@ -35,16 +35,6 @@ pub enum Verdict {
     /// The claim is true of some arms only.
     InPart,
     Refuted,
-}
-
-/// A choice of a store, in the order of the decision table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Choice {
-    Etcd,
-    /// Redis, with these settings.
-    Redis(&'static str),
-    Neither,
 }
 
 /// Figures as a table, and as a plot with a bar for each row.
@@ -125,15 +115,5 @@ impl fmt::Display for Verdict {
             Self::InPart => "in part",
             Self::Refuted => "refuted",
         })
-    }
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Etcd => f.write_str("**etcd**"),
-            Self::Redis(settings) => write!(f, "**Redis** with {settings}"),
-            Self::Neither => f.write_str("**neither**"),
-        }
     }
 }

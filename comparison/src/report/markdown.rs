@@ -5,6 +5,8 @@ use super::finding::{Exhibit, Finding, Row};
 
 pub(super) const TITLE: &str = "Why not Redis as a registry?";
 
+const INTRODUCTION: &str = "Five claims, tested on real servers. Plain Redis stands for the usual designs with pub/sub, or with keys that expire. The registry is the library of this repository, on Redis or on etcd.";
+
 /// The length of the longest bar, in characters.
 const WIDTH: f64 = 20.0;
 
@@ -22,10 +24,11 @@ pub(super) fn page(report: &Report, plot: impl Fn(&Exhibit) -> String) -> String
     };
     let findings = &report.findings;
     let mut advice: Vec<_> = findings.iter().flat_map(|finding| &finding.advice).collect();
-    advice.sort_by_key(|(choice, _)| *choice);
-    let advice = advice.iter().map(|(choice, when)| row([&*choice.to_string(), *when]));
+    // etcd comes before Redis, and neither comes last.
+    advice.sort_by_key(|[choice, _]| (*choice == "neither", *choice != "etcd"));
+    let advice = advice.iter().map(|[choice, when]| row([&*format!("**{choice}**"), *when]));
     format!(
-        "# {TITLE}\n\n{}## Which store?\n\n{}{}{}\n{}{}",
+        "# {TITLE}\n\n{INTRODUCTION}\n\n{}## Which store?\n\n{}{}{}\n{}{}",
         findings.iter().map(first).collect::<String>(),
         row(["choose", "when"]),
         row(["---"; 2]),
@@ -83,7 +86,7 @@ mod tests {
             "**Redis lacks versioning: refuted.** It missed 5 & <none>.\n\n| Missed, in % |  |\n";
         assert!(text.contains(first), "{text}");
         assert!(text.contains("| plain | ########## 5 |\n| registry | #################### 10 |"));
-        let choices = "| **etcd** | it survives. |\n| **Redis** with AOF | it is fast. |";
+        let choices = "| **etcd** | it survives. |\n| **Redis with AOF** | it is fast. |";
         assert!(text.contains(choices), "{text}");
     }
 

@@ -69,7 +69,7 @@ impl Conditions {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::finding::{Choice, Exhibit, Verdict};
+    use super::finding::{Exhibit, Verdict};
     use super::*;
 
     /// Returns a report with characters that need escapes.
@@ -84,7 +84,7 @@ pub(crate) mod tests {
             verdict,
             headline: "It missed 5 & <none>.".to_owned(),
             picture: Exhibit::picture("Missed, in %", [("plain", 5.0), ("registry", 10.0)]),
-            advice: vec![(Choice::Redis("AOF"), "it is fast."), (Choice::Etcd, "it survives.")],
+            advice: vec![["Redis with AOF", "it is fast."], ["etcd", "it survives."]],
             reason: "Since.".to_owned(),
             exhibits: vec![exhibit],
             method: vec!["So.".to_owned()],

@@ -24,8 +24,7 @@ pub struct ExpiryPlan<'a> {
     pub patience: Duration,
 }
 
-/// Registers instances and renews none. Returns how long after its ttl a watch saw each expiry. The ttl starts before
-/// the call that registers the instance.
+/// Registers instances and renews none. Returns how long after its ttl, from before the call, each expiry was seen.
 pub async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>> {
     let mut generator = RequestGenerator::new(Workload::Register)?;
     let others = RequestGenerator::new(Workload::Register)?.register(arm, plan.others).await?;

@@ -34,18 +34,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// The number of requests in flight during preparation and cleanup.
 pub const IN_FLIGHT: usize = 64;
 
-/// An operation to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Workload {
-    /// Register a new instance.
     Register,
-    /// Deregister an instance.
     Deregister,
     /// Register a new instance and keep it until the end, so that only registrations are counted.
     RegisterMore,
-    /// Update a registered instance.
     Update,
-    /// Renew a registration.
     KeepAlive,
     /// Load a service of this many instances.
     Load(usize),
@@ -91,7 +86,6 @@ impl fmt::Display for Workload {
     }
 }
 
-/// A prepared workload.
 #[async_trait(?Send)]
 pub trait Timed {
     /// Runs the workload `n` times. Returns the time taken, without preparation and cleanup.
@@ -191,7 +185,6 @@ impl Runner {
         within(&self.label, self.timed.time(n)).await
     }
 
-    /// Cleans up the preparation.
     pub async fn finish(self) -> Result<()> {
         within(&self.label, self.timed.finish()).await
     }
@@ -217,7 +210,6 @@ pub async fn mem_with_others(services: usize) -> Result<Ours> {
     Ok(mem)
 }
 
-/// Returns the length of a registered record in bytes.
 pub fn record_len() -> Result<usize> {
     let request = RequestGenerator::new(Workload::Register)?.request()?;
     Ok(request.record()?.len())

@@ -13,20 +13,16 @@ use std::sync::{PoisonError, RwLock};
 const INSTANCES: usize = 100;
 const SERVICES: u32 = 1_000;
 
-/// A way to pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
     /// From a slice that never changes.
     Slice,
-    /// Through `View::state`.
     State,
-    /// Through `View::reader`.
     Reader,
     /// From a map of all services behind a lock, the usual first design.
     RwlockMap,
 }
 
-/// The sources to pick from.
 pub struct Picks {
     pub view: View,
     slice: Records,

@@ -24,8 +24,7 @@ pub(super) async fn prepare<A: Arm>(
     }))
 }
 
-/// Registers one instance and withdraws it. Returns the time from before the call to the event: the event may come
-/// before the response.
+/// Registers one instance and withdraws it. Returns the time from before the call, which the event may overtake.
 async fn once<A: Arm>(
     arm: &A,
     generator: &mut RequestGenerator,
@@ -35,8 +34,7 @@ async fn once<A: Arm>(
     let is_put = |change: &Change| matches!(change, Change::Put(record) if *record.instance() == request.instance);
     let (lease, elapsed) = {
         let mut seen = pin!(until(arm, watch, is_put));
-        // The consumer already waits when the clock starts. A blocking read is a request: the response to a load on the
-        // other connection shows that it has arrived.
+        // The consumer already waits: the response to a load shows that its blocking read has arrived, too.
         ensure!(
             seen.as_mut().now_or_never().is_none(),
             "the watch yielded an event before the registration"

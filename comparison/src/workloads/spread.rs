@@ -1,5 +1,4 @@
-//! Broadcast one change to many tasks: from `register` to the subscribers of a view, and through bare tokio channels
-//! without a store.
+//! Broadcast one change: from `register` to subscribers of a view, and through bare tokio channels.
 
 use crate::harness::{CountdownLatch, ServiceFixture};
 use anyhow::Result;
@@ -18,9 +17,7 @@ const QUEUE: usize = 16;
 /// How a task receives a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscription {
-    /// `View::updates`.
     Updates,
-    /// `View::changed`.
     Changed,
     /// A tokio mpsc channel for each task, with an `Arc` per message.
     Mpsc,

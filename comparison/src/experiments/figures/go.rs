@@ -58,7 +58,6 @@ struct GoFleet {
 }
 
 impl GoFleet {
-    /// Starts a program with a configuration for a key.
     fn start(&self, role: &str, key: &str, services: usize) -> Result<GoProgram> {
         let file = self.folder.path().join(format!("{role}-{key}.yaml"));
         let (port, etcd) = (free_port(), &self.server.address);
@@ -71,7 +70,6 @@ impl GoFleet {
         GoProgram::start(&self.program, role, &file, services)
     }
 
-    /// Connects a registry with the layout of go-zero.
     async fn registry(&self) -> Result<Arc<dyn Registry>> {
         connect(&format!("etcd://{}?layout=go-zero", self.server.address)).await
     }

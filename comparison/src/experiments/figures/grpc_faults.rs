@@ -18,7 +18,6 @@ const ARMS: [ChannelArm; 2] = [ChannelArm::Ours, ChannelArm::Balance];
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A fault of an instance.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Kill(usize),
@@ -33,7 +32,6 @@ struct Schedule {
     faults: Vec<(Duration, Fault)>,
 }
 
-/// The outcome of a call.
 #[derive(Clone, Copy, Debug)]
 struct Call {
     /// Since the start.
@@ -43,7 +41,6 @@ struct Call {
     failed: bool,
 }
 
-/// The outcome of a run.
 #[derive(Debug)]
 struct Run {
     calls: Vec<Call>,

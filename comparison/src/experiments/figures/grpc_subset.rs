@@ -1,7 +1,5 @@
-//! The number of connections that a change moves, of a client that connects to 32 of 1,000 instances.
-//!
-//! go-zero shuffles the list anew at each change and takes the first 32 (`subset` in its
-//! `zrpc/resolver/internal`).
+//! The number of connections that a change moves, of a client that connects to 32 of 1,000 instances. go-zero takes the
+//! first 32 of a new shuffle at each change (`subset` in its `zrpc/resolver/internal`).
 
 use crate::harness::{Figure, Figures, as_f64};
 use registry_balance::{client_number, subset};

@@ -22,8 +22,7 @@ const READERS: usize = 9;
 /// The time between two changes.
 const PERIOD: Duration = Duration::from_micros(100);
 
-/// The schedule of the changes. The nth one is of the service n % SERVICES. Its weight is the number of changes of that
-/// service.
+/// The schedule: the nth change is of the service n % SERVICES, and its weight counts that service's changes.
 #[derive(Clone, Copy)]
 struct Schedule {
     start: Instant,
@@ -177,8 +176,7 @@ impl Seen {
         Ok(Self { parts, delivered: 0.into(), lost: 0.into(), out_of_order: 0.into() })
     }
 
-    /// Records a latency. Adjacent services are in different groups, so that noise hits all groups alike: one group with
-    /// stuck subscribers, and two without.
+    /// Records a latency. Adjacent services are in different groups, one with stuck subscribers and two without.
     fn add(&self, part: usize, service: usize, late: Duration) {
         let group = [0, 1, 0, 2][service % 4];
         let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);

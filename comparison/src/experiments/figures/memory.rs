@@ -40,8 +40,7 @@ pub(super) fn figures(_: bool) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// Returns the bytes per instance in views, beyond its address and metadata: after the load, and after all metadata was
-/// read.
+/// Returns the bytes per instance beyond address and metadata: loaded, and after all metadata was read.
 async fn hold(store: Store, services: usize) -> anyhow::Result<(f64, f64)> {
     let all = services * store.each;
     let names = (0..services).map(service).collect::<anyhow::Result<Vec<_>>>()?;

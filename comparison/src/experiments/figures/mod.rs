@@ -76,13 +76,11 @@ const OWN_RECORDS: &str = "how soon deleted records are registered again";
 const RENEWALS: &str = "100,000 registrations, renewed at a ttl of 30 s to 3 s";
 const STANDSTILL: &str = "100,000 registrations on a paused server";
 
-/// Returns the names and descriptions.
 pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
     ALL.iter().map(|(name, what, _)| (*name, *what))
 }
 
-/// Runs the sets whose names begin with one of `names`, and prints their figures. Returns whether all counts meet their
-/// targets.
+/// Prints the sets whose names begin with one of `names`. Returns whether all counts meet their targets.
 pub fn run(names: &[String], quick: bool) -> Result<bool> {
     let is_chosen = |set: &&Set| names.iter().any(|name| name == "all" || set.0.starts_with(name));
     let chosen: Vec<&Set> = ALL.iter().filter(is_chosen).collect();

@@ -1,5 +1,4 @@
-//! Registrations that watch their own records: how soon a record is registered again after somebody else deleted it,
-//! and the cost of these watches.
+//! How soon registrations replace deleted records, which they watch, and what these watches cost.
 
 use crate::arms::{Arm, Ours, RawRedis, Request, etcd};
 use crate::harness::etcd_server::{EtcdServer, OURS};

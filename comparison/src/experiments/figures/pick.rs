@@ -1,5 +1,4 @@
-//! A pick of one of 100 instances: through a handle, and by index from a slice; alone, beside a thousand other readers,
-//! and under constant changes.
+//! A pick of one of 100 instances, alone, beside a thousand other readers, and under constant changes.
 
 use crate::harness::{
     Figure, Figures, Heap, ServiceFixture, as_f64, in_turns, one_thread, process_time, two_threads,

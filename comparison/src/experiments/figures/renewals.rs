@@ -1,5 +1,4 @@
-//! 100,000 registrations of one process: the CPU time that it and the server spend on renewals, and the shortest ttl that
-//! works.
+//! 100,000 registrations of one process: the CPU time of renewals, and the shortest ttl that works.
 
 use crate::harness::fixture::{AT_ONCE, active, spread, start_all};
 use crate::harness::{Figure, Figures, Heap, Server, Store, as_f64, process_time};

@@ -62,7 +62,6 @@ async fn all_back(server: &Server, services: &[ServiceName], registrations: &[Re
     }
 }
 
-/// Loads all services with another client.
 async fn listed(server: &Server, services: &[ServiceName]) -> Result<Listed> {
     let (registry, mut listed) = (server.registry().await?, HashMap::new());
     for service in services {

@@ -98,8 +98,7 @@ async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Re
     Ok(())
 }
 
-/// Measures an event beside many open watches, in turns with an event beside one. They are on two servers, because the
-/// watches of a server affect each other.
+/// Measures an event beside many open watches in turns with one beside a single watch on another server.
 async fn events(
     figures: &mut Figures,
     store: Store,
@@ -147,7 +146,6 @@ impl<'a> OpenWatches<'a> {
         Ok(Self { registry, names, _anchor: anchor })
     }
 
-    /// Loads all services.
     async fn cursors(&self) -> Result<Vec<Cursor>> {
         let loads = stream::iter(self.names).map(async |name| {
             anyhow::Ok(self.registry.load(name, &CallOptions::DEFAULT).await?.cursor().clone())
@@ -155,7 +153,6 @@ impl<'a> OpenWatches<'a> {
         loads.buffered(IN_FLIGHT).try_collect().await
     }
 
-    /// Watches all services.
     async fn open(&self, cursors: &[Cursor]) -> Result<(Duration, Vec<Watch>)> {
         let start = Instant::now();
         let watches = self.names.iter().zip(cursors);

@@ -1,4 +1,4 @@
-//! How late an observer sees that an instance has expired, beside so many live ones.
+//! How late an observer sees an expiry, beside other live instances.
 
 use super::super::observers::{ObserverArm, Servers, WRITER};
 use super::super::{Effort, Progress, side_by_side};
@@ -11,20 +11,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::Barrier;
 
-/// The ttl of an instance: the least that etcd grants.
+/// The ttl of an instance, the minimum of etcd.
 pub(super) const TTL: Duration = Duration::from_secs(2);
 
-/// How many instances expire, one shortly after the other.
+/// The number of instances that expire, one shortly after the other.
 pub(super) const EXPIRING: usize = 20;
 
 /// The arms. The fields of a hash do not expire.
 pub(super) const ARMS: [ObserverArm; 3] =
     [ObserverArm::Keyspace, ObserverArm::OursOnRedis, ObserverArm::OursOnEtcd];
 
-/// How late the expirations were seen in all rounds of each arm, by the number of other instances.
+/// The delays of expirations in all rounds of each arm, by the number of other instances.
 pub(super) type Expirations = BTreeMap<usize, BTreeMap<ObserverArm, Vec<Percentiles>>>;
 
-/// Returns the servers, and the results.
 pub(super) async fn run(
     at: &StoreOptions,
     effort: Effort,
@@ -36,7 +35,7 @@ pub(super) async fn run(
     for others in counts.iter().copied() {
         let servers = Servers::start(at.clone()).await?;
         descriptions = servers.descriptions();
-        // Side by side: once all others are registered, nothing but the expiry happens.
+        // Concurrently: once all other instances are registered, the servers only expire leases.
         let barrier = Barrier::new(ARMS.len());
         let plan = ExpiryPlan {
             count: EXPIRING,
@@ -44,7 +43,7 @@ pub(super) async fn run(
             ttl: TTL,
             others,
             barrier: Some(&barrier),
-            // Redis checks some 200 keys with a ttl in a second.
+            // Redis checks some 200 keys with a ttl per second.
             patience: Duration::from_secs(120),
         };
         let once = async |arm: ObserverArm, _| {

@@ -9,7 +9,7 @@ use self::pushes::{AtLevel, Run};
 use super::observers::ObserverArm;
 use super::{Effort, Progress};
 use crate::harness::{Level, Spread, StoreOptions, SyncCost};
-use crate::report::finding::{Choice, Exhibit, Finding, Verdict};
+use crate::report::finding::{Exhibit, Finding, Verdict};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +22,11 @@ const PAIRS: [(&str, ObserverArm, ObserverArm); 2] = [
     ("plain", ObserverArm::Publish, ObserverArm::PlainEtcd),
     ("registry", ObserverArm::OursOnRedis, ObserverArm::OursOnEtcd),
 ];
+
+const SOON: &str = "A change must reach its callers as soon as possible.";
+const EXPIRY: &str =
+    "A crashed instance must be removed soon after its ttl, even among many others.";
+const AT_ONCE: &str = "A crashed instance must be avoided before its ttl ends: both stores remove it afterwards. Detect failed calls in the callers, as the balancer of the registry does.";
 
 /// The percentiles of a round, in milliseconds.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -42,7 +47,6 @@ struct Figures {
     disk: String,
 }
 
-/// Runs the experiment and returns its figures.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let pushes = pushes::run(&at, effort, progress).await?;
     let (servers, expirations) = expiry::run(&at, effort, progress).await?;
@@ -50,11 +54,10 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
     Ok(serde_json::to_value(Figures { pushes, expirations, servers, disk })?)
 }
 
-/// Evaluates the figures.
 pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let Figures { pushes, expirations, servers, disk } = Figures::deserialize(&raw)?;
-    let ratios: Vec<_> =
-        pushes.values().flat_map(AtLevel::ratios).map(|(_, ratio)| ratio).collect();
+    let ratios = pushes.values().flat_map(AtLevel::ratios);
+    let ratios: Vec<Spread> = ratios.map(|(_, ratio)| ratio).collect();
     let (others, most) = expirations.last_key_value().context("no instance expired")?;
     let late = |arm| Spread::of(most[&arm].iter().map(|late| late.p50));
     let keys_late = late(ObserverArm::Keyspace);
@@ -64,40 +67,27 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let levels = pushes.iter().map(|(level, at)| level_exhibit(*level, at, &disk));
     let durable = pushes.get(&Level::OnDisk).context("no change was pushed")?;
     let ours = durable.ratios().into_iter().find(|(pair, _)| *pair == "registry");
-    let ours = ours.map_or("an unknown share".to_owned(), |(_, ratio)| {
-        format!("{:.0} %", 100.0 * ratio.median)
-    });
-    let p50 = |(arm, runs): (&ObserverArm, &Vec<Run>)| {
-        (arm.name(), Spread::of(runs.iter().map(|run| run.seen.p50)).median)
-    };
-    let mut advice = Vec::new();
-    if ratios.iter().all(|ratio| ratio.max < 1.0) {
-        advice.push((
-            Choice::Redis("the same durability as etcd would have"),
-            "A change must reach its callers as soon as possible.",
-        ));
+    let ours = ours.map_or(f64::NAN, |(_, ratio)| 100.0 * ratio.median);
+    let p50 = |runs: &[Run]| Spread::of(runs.iter().map(|run| run.seen.p50)).median;
+    let bars = durable.runs.iter().map(|(arm, runs)| (arm.name(), p50(runs)));
+    let mut advice = vec![["neither", AT_ONCE]];
+    if !ratios.is_empty() && ratios.iter().all(|ratio| ratio.max < 1.0) {
+        advice.push(["Redis with any persistence settings", SOON]);
     } else if verdict == Verdict::Confirmed {
-        advice.push((Choice::Etcd, "A change must reach its callers as soon as possible."));
+        advice.push(["etcd", SOON]);
     }
     if late(ObserverArm::OursOnRedis).max < keys_late.min {
-        advice.push((
-            Choice::Redis("leases that clients check, as in the registry, not keys with a ttl"),
-            "A crashed instance must be removed soon after its ttl, also among many others.",
-        ));
+        advice.push(["Redis with the leases of the registry, not keys with a ttl", EXPIRY]);
     }
-    advice.push((Choice::Neither, "A crashed instance must be removed before its ttl ends: both stores remove it afterwards. Let callers detect failed calls, as the balancer of the registry does."));
     Ok(Finding {
         name: "latency",
         claim: "The latency of Redis is higher than that of etcd's watch",
         verdict,
         headline: format!(
-            "With durable writes, the registry on Redis delivers a change in {ours} of the time that it takes on etcd, but plain Redis keys expire {:.0} ms late among many others.",
+            "With durable writes, the registry on Redis delivers a change in {ours:.0} % of the time that it needs on etcd, but among many others a plain Redis key expires {:.0} ms late.",
             keys_late.median
         ),
-        picture: Exhibit::picture(
-            "Time until a durable change is seen, p50, in ms",
-            durable.runs.iter().map(p50),
-        ),
+        picture: Exhibit::picture("Time until a durable change is seen, median in ms", bars),
         advice,
         reason: match verdict {
             Verdict::Confirmed => "A pushed change is seen later on Redis than on etcd at each level of durability, in every round.",
@@ -118,8 +108,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     })
 }
 
-/// Judges by two multiples of etcd's figures: the latency of a pushed change at each level, and the lateness of
-/// Redis' own expiry.
+/// Judges by pushes at each level and by the expiry of keys, both as multiples of etcd's.
 fn judge(pushes: &[Spread], expiry: Spread) -> Verdict {
     let is_later = |ratio: &Spread| ratio.min > 1.0;
     let is_later_in_part = pushes.iter().any(is_later) || is_later(&expiry);

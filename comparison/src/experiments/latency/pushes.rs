@@ -1,4 +1,4 @@
-//! The time from when a change is due until an observer sees it.
+//! The latency of a change: the time from when it is due until an observer sees it.
 
 use super::super::observation::{observe, wait_for};
 use super::super::observers::{ObserverArm, Servers};
@@ -12,16 +12,16 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
-/// The time between two changes. A single writer keeps up with that, except on a slow disk.
+/// The time between two changes. A single writer keeps up, except on a slow disk.
 pub(super) const INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many instances there are, changed in a round robin.
+/// The number of instances, which are updated in turn.
 const INSTANCES: u8 = 50;
 
-/// How many bytes each instance carries beside its value.
+/// The payload of each instance in bytes, beside its value.
 pub(super) const PAYLOAD_LEN: usize = 256;
 
-/// The runtime's timer ticks once in a millisecond: the rest of a wait is a busy loop.
+/// The timer has a resolution of 1 ms, so the end of a wait is a busy loop.
 const TIMER_SLACK: Duration = Duration::from_millis(2);
 
 /// The result of one arm in one round.
@@ -35,12 +35,11 @@ pub(super) struct Run {
     pub(super) kept_up: bool,
 }
 
-/// The results at one level.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct AtLevel {
     /// The servers, how they persist a write, and why etcd takes no part.
     pub(super) servers: Vec<String>,
-    /// All rounds of each arm that there is at this level.
+    /// All rounds of each arm at this level.
     pub(super) runs: BTreeMap<ObserverArm, Vec<Run>>,
 }
 
@@ -69,14 +68,13 @@ pub(super) async fn run(
                 let run = with_timeout(pushing).await.with_context(|| arm.name())?;
                 found.runs.entry(*arm).or_default().push(run);
             }
-            arms.rotate_left(1); // The first arm changes, so that none has an advantage.
+            arms.rotate_left(1); // no arm is always first
         }
         levels.insert(level, found);
     }
     Ok(levels)
 }
 
-/// Starts the servers of a level, and describes them.
 async fn start(level: Level, at: &StoreOptions) -> Result<(Servers, Vec<String>)> {
     let mut servers = Servers::start(level.servers(at)?).await?;
     let mut descriptions = servers.descriptions();
@@ -117,7 +115,7 @@ async fn wait_until(at: Instant) {
     }
 }
 
-/// Returns how long after it was due each change was seen, or a later one of the same instance.
+/// Returns the latency of each change. A later change of the same instance counts, too.
 fn latencies(due: &[(Change, Instant)], events: &[(Instant, Event)]) -> Result<Vec<Duration>> {
     let latency = |(change, due): &(Change, Instant)| {
         let seen = events.iter().find(|(_, event)| {

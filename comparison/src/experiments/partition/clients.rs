@@ -1,13 +1,17 @@
-//! A client on one side of the partition: it registers instances, keeps them alive, and follows the service.
+//! A client on one side of the partition, which keeps instances registered and follows the service.
 
 use super::super::deployment::{Deployment, Topology};
 use super::super::observers::{OBSERVER, ObserverArm};
 use crate::arms::{Ours, Request};
+use crate::harness::Client;
 use crate::harness::observe::ArmClient;
 use crate::harness::stores::connect;
-use crate::harness::{Client, Routed};
 use anyhow::Result;
-use registry_core::Registry;
+use async_trait::async_trait;
+use registry_core::{
+    self as core, CallOptions, Claim, Cursor, Holder, Instance, Lease, Registry, ServiceName,
+    Snapshot, Watch,
+};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, Start};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -21,32 +25,31 @@ use tokio::time::sleep;
 /// The ttl of an instance: longer than a failover takes.
 const TTL: Duration = Duration::from_secs(5);
 
-/// The service. In a Redis Cluster its shard is on the node that is partitioned.
+/// The service. In a Redis Cluster the partitioned node has its shard.
 const SERVICE: &str = "user.rpc";
 
 /// The time between two full reads of a caller.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A client on one side.
 pub(super) struct SideClient {
     client: Box<dyn Client>,
-    /// What it uses when the partition has healed, if it is another one.
+    /// Another client to use after the partition has healed.
     after_heal: Option<(Arc<AtomicBool>, Box<dyn Client>)>,
     instances: Instances,
 }
 
-/// What becomes of registered instances.
+/// How instances stay registered.
 #[derive(Clone)]
 enum Instances {
-    /// They stay: each is registered once.
+    /// They do not expire. Each is registered once.
     Stay,
-    /// They expire: each is registered again every third of its ttl.
+    /// Each is registered again every third of its ttl.
     Expire,
-    /// The engine keeps them registered, and callers have a view.
+    /// The engine renews them, and callers have a view.
     Kept(Arc<dyn Registry>),
 }
 
-/// Returns the arms on a topology. Callers do not watch plain Redis but read everything.
+/// Returns the arms on a topology. Callers of plain Redis poll with full reads.
 pub(super) fn arms(topology: Topology) -> &'static [ObserverArm] {
     if topology == Topology::Etcd {
         &[ObserverArm::OursOnEtcd]
@@ -55,9 +58,8 @@ pub(super) fn arms(topology: Topology) -> &'static [ObserverArm] {
     }
 }
 
-/// Opens the clients of an arm: on the side of the isolated server until the partition heals, and then with all servers;
-/// and on the side of all other servers. There is no first where a client follows redirects, and so does not use an
-/// isolated server.
+/// Opens the clients of an arm on both sides. The one on the minority side uses the isolated server until the partition
+/// heals, and then all servers. A client that follows redirects does not use an isolated server, so there is none.
 pub(super) async fn open(
     arm: ObserverArm,
     deployment: &Deployment,
@@ -86,13 +88,52 @@ pub(super) async fn open(
         return Ok((None, open(majority)?));
     }
     let (minority, is_healed) = (connect(minority).await?, is_healed.clone());
-    let both = [minority, majority.clone()];
-    let route = move || both[usize::from(is_healed.load(Ordering::Relaxed))].clone();
-    Ok((Some(open(Arc::new(Routed(route)))?), open(majority)?))
+    let switched = Switched { minority, majority: majority.clone(), is_healed };
+    Ok((Some(open(Arc::new(switched))?), open(majority)?))
+}
+
+/// A registry that uses the minority side until the partition has healed.
+#[derive(Debug)]
+struct Switched {
+    minority: Arc<dyn Registry>,
+    majority: Arc<dyn Registry>,
+    is_healed: Arc<AtomicBool>,
+}
+
+impl Switched {
+    fn current(&self) -> &dyn Registry {
+        if self.is_healed.load(Ordering::Relaxed) { &*self.majority } else { &*self.minority }
+    }
+}
+
+#[async_trait]
+impl Registry for Switched {
+    async fn register(&self, i: &Instance, c: &Claim, o: &CallOptions) -> core::Result<Lease> {
+        self.current().register(i, c, o).await
+    }
+
+    async fn holder(&self, i: &Instance, o: &CallOptions) -> core::Result<Option<Holder>> {
+        self.current().holder(i, o).await
+    }
+
+    async fn keep_alive(&self, lease: &Lease, o: &CallOptions) -> core::Result<Duration> {
+        self.current().keep_alive(lease, o).await
+    }
+
+    async fn deregister(&self, lease: &Lease, o: &CallOptions) -> core::Result<()> {
+        self.current().deregister(lease, o).await
+    }
+
+    async fn load(&self, service: &ServiceName, o: &CallOptions) -> core::Result<Snapshot> {
+        self.current().load(service, o).await
+    }
+
+    async fn watch(&self, s: &ServiceName, c: &Cursor, o: &CallOptions) -> core::Result<Watch> {
+        self.current().watch(s, c, o).await
+    }
 }
 
 impl SideClient {
-    /// Returns the client that is used now.
     pub(super) fn current(&self) -> &dyn Client {
         match &self.after_heal {
             Some((is_healed, client)) if is_healed.load(Ordering::Relaxed) => &**client,
@@ -100,8 +141,7 @@ impl SideClient {
         }
     }
 
-    /// Keeps an instance registered, as its own process would, for as long as this is polled. It ends only with a
-    /// permanent error.
+    /// Keeps an instance registered while it is polled. Returns only a permanent error.
     pub(super) async fn keep_registered(&self, id: String) -> Result<Infallible> {
         match &self.instances {
             Instances::Stay => {
@@ -126,7 +166,7 @@ impl SideClient {
         }
     }
 
-    /// Keeps `seen` up to date with the ids that a caller of the service sees, for as long as this is polled.
+    /// Updates `seen` with the ids that a caller of the service sees, while it is polled.
     pub(super) async fn follow(&self, seen: &RefCell<BTreeSet<String>>) -> Result<Infallible> {
         let mut view = None;
         if let Instances::Kept(registry) = &self.instances {
@@ -138,7 +178,7 @@ impl SideClient {
                 Some(view) => Ok(view.state().records().ids().map(ToString::to_string).collect()),
                 None => self.current().listed().await,
             };
-            // Without an answer the caller keeps the last one.
+            // After a failed read the caller keeps the last list.
             if let Ok(listed) = listed {
                 *seen.borrow_mut() = listed;
             }

@@ -10,17 +10,24 @@ use super::deployment::Topology;
 use super::observers::ObserverArm;
 use super::{Effort, Progress, side_by_side};
 use crate::harness::{Spread, StoreOptions, as_f64};
-use crate::report::finding::{Choice, Exhibit, Finding, Verdict};
+use crate::report::finding::{Exhibit, Finding, Verdict};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+const SURVIVE: &str =
+    "An acknowledged registration must survive a partition and the failover that follows.";
+const BOTH_SIDES: &str = "Both sides of a partition must accept registrations and keep them: Redis drops those of the minority side, and etcd rejects them.";
+const AGAIN: &str =
+    "A failover may lose registrations, because live instances register again on their own.";
+const MIN_REPLICAS: &str =
+    "Redis with Sentinel, `min-replicas-to-write 1` and `min-replicas-max-lag 1`";
+
 /// All rounds of each topology, and of each arm on it.
 type Runs = BTreeMap<Topology, Vec<BTreeMap<ObserverArm, Run>>>;
 
-/// Runs the experiment and returns its figures.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let length = length(effort);
     let once = async |topology: Topology, _| {
@@ -29,12 +36,10 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
     Ok(json!(side_by_side(&Topology::ALL, effort, progress, once).await?))
 }
 
-/// Returns how long a partition lasts.
 fn length(effort: Effort) -> Duration {
     Duration::from_secs(if effort.quick { 7 } else { 12 })
 }
 
-/// Evaluates the figures.
 pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let runs = &Runs::deserialize(&raw)?;
     let lost = |topology, arm| spread(runs, topology, arm, |run| as_f64(run.lost));
@@ -43,26 +48,17 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let raft = lost(Topology::Etcd, ObserverArm::OursOnEtcd);
     let verdict = judge(&plain, raft);
     let [sentinel, with_replicas, _] = plain;
-    let bar = |(topology, lost): (Topology, Spread)| (topology.name(), lost.median);
-    let bars = redis.into_iter().zip(plain).chain([(Topology::Etcd, raft)]).map(bar);
-    let unlisted = spread(runs, Topology::Sentinel, ObserverArm::OursOnRedis, |run| {
-        as_f64(LATE - run.late.unwrap_or_default())
-    });
+    let bars = redis.into_iter().zip(plain).chain([(Topology::Etcd, raft)]);
+    let bars = bars.map(|(topology, lost)| (topology.name(), lost.median));
+    let unlisted = |run: &Run| as_f64(LATE - run.late.unwrap_or_default());
+    let unlisted = spread(runs, Topology::Sentinel, ObserverArm::OursOnRedis, unlisted);
     let mut advice = Vec::new();
     if verdict != Verdict::Refuted {
-        advice.push((
-            Choice::Etcd,
-            "An acknowledged registration must survive a partition and the failover that follows.",
-        ));
-        advice.push((Choice::Neither, "Both sides of a partition must accept registrations and keep them: Redis drops those of the minority side, and etcd rejects them."));
+        advice.extend([["etcd", SURVIVE], ["neither", BOTH_SIDES]]);
     }
     if unlisted.max <= 0.0 {
-        let settings = if with_replicas.max < sentinel.min {
-            "`min-replicas-to-write 1` and `min-replicas-max-lag 1`"
-        } else {
-            "Sentinel"
-        };
-        advice.push((Choice::Redis(settings), "A failover may lose registrations, because live instances register again on their own."));
+        let loses_fewer = with_replicas.max < sentinel.min;
+        advice.push([if loses_fewer { MIN_REPLICAS } else { "Redis with Sentinel" }, AGAIN]);
     }
     Ok(Finding {
         name: "partition",
@@ -109,7 +105,6 @@ fn spread(
     Spread::of(runs[&topology].iter().map(|run| figure(&run[&arm])))
 }
 
-/// Returns the exhibits: of the writes, and of the live instances.
 fn exhibits(runs: &Runs) -> [Exhibit; 2] {
     let columns = [
         "acknowledged on the minority side",

@@ -1,4 +1,4 @@
-//! One partition: which writes were acknowledged on both sides, and which instances callers saw.
+//! One partition: the writes that were acknowledged on both sides, and the instances that callers saw.
 
 use super::super::deployment::{Deployment, Topology};
 use super::super::observers::ObserverArm;
@@ -17,23 +17,23 @@ use std::time::Duration;
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// How many instances live on the majority side all the time.
+/// The number of instances that live on the majority side all the time.
 pub(super) const LIVE: usize = 10;
 
-/// How many instances start on the minority side a second after the partition.
+/// The number of instances that start on the minority side a second after the partition.
 pub(super) const LATE: usize = 5;
 
-/// How long the run lasts before the partition, and after it.
+/// The length of the run before and after the partition.
 const BEFORE: Duration = Duration::from_secs(1);
 pub(super) const AFTER: Duration = Duration::from_secs(5);
 
 /// The time between two writes, on each side.
 const WRITE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The least time that the majority side is unavailable for writes: a failover takes a second.
+/// The minimum unavailability of the majority side. A failover takes a second.
 const MIN_UNAVAILABILITY: Duration = Duration::from_millis(500);
 
-/// How long a client waits for a write, with its own retries, before it gives up.
+/// The timeout of a write, including retries of the client.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The time between two samples of what callers see.
@@ -42,26 +42,25 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 /// The result of one arm in one partition.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Run {
-    /// Writes that began and were acknowledged on the minority side during the partition. `None` where no client writes
-    /// there.
+    /// Writes that began and were acknowledged on the minority side during the partition. `None` without a client there.
     pub(super) minority_writes: Option<usize>,
-    /// Of these, the writes that began after another server had taken over.
+    /// Of these, the writes that began after the takeover.
     pub(super) minority_writes_after_takeover: Option<usize>,
     /// Acknowledged writes of both sides that are missing at the end.
     pub(super) lost: usize,
     /// The longest time without an acknowledged write on the majority side, in seconds.
     pub(super) unavailability: f64,
-    /// Records on the majority side that were unlisted at some time.
+    /// Instances on the majority side that were unlisted at some time.
     pub(super) unlisted: usize,
     /// The longest time that one of them was unlisted, in seconds.
     pub(super) longest_absence: f64,
-    /// Records started on the minority side that are listed at the end. `None` where none starts there.
+    /// Instances started on the minority side that are listed at the end. `None` without a client there.
     pub(super) late: Option<usize>,
 }
 
-/// How far the partition is.
+/// The progress of the partition.
 struct Timeline {
-    /// Where all arms wait for each other before it.
+    /// Where all arms wait for each other before the partition.
     ready: Barrier,
     cut: Cell<Option<Instant>>,
     partition: Cell<Option<Partition>>,
@@ -69,7 +68,7 @@ struct Timeline {
     is_over: Cell<bool>,
 }
 
-/// When a partition that is over began, when another server had taken over, and when it was healed.
+/// The times of a completed partition.
 #[derive(Clone, Copy)]
 struct Partition {
     cut: Instant,
@@ -77,7 +76,7 @@ struct Partition {
     healed: Instant,
 }
 
-/// A write that was acknowledged.
+/// An acknowledged write.
 struct Write {
     begun: Instant,
     at: Instant,
@@ -145,8 +144,8 @@ async fn trial(
     });
     let scenario = async {
         let all: BTreeSet<String> = (0..LIVE).map(live).collect();
-        wait_until("not all are listed", || seen.borrow().is_superset(&all)).await?;
-        // What a client does not write proves nothing if it does not even write without faults.
+        wait_until("not all instances are listed", || seen.borrow().is_superset(&all)).await?;
+        // Failed writes prove nothing about a client that cannot write without faults either.
         for (client, id) in minority.iter().zip(["minority"]).chain([(majority, "majority")]) {
             let first = async || client.current().register(id, arms::TTL).await.ok();
             poll("no write is acknowledged", first).await?;
@@ -181,7 +180,7 @@ async fn write(client: &SideClient, name: &str, is_over: impl Fn() -> bool) -> V
             break;
         }
         let (id, begun) = (format!("{name}-{n}"), Instant::now());
-        // A failed write may have taken effect: the store promised nothing.
+        // A failed write may have taken effect, but was not acknowledged.
         let outcome = timeout(WRITE_TIMEOUT, client.current().register(&id, arms::TTL)).await;
         if let Ok(Ok(())) = outcome {
             acknowledged.push(Write { begun, at: Instant::now(), id });
@@ -191,7 +190,7 @@ async fn write(client: &SideClient, name: &str, is_over: impl Fn() -> bool) -> V
     acknowledged
 }
 
-/// Takes samples of the live instances that a caller sees.
+/// Samples the live instances that a caller sees.
 async fn sample(seen: &RefCell<BTreeSet<String>>, timeline: &Timeline) -> Vec<Sample> {
     let mut samples = Vec::new();
     while !timeline.is_over.get() {
@@ -202,7 +201,7 @@ async fn sample(seen: &RefCell<BTreeSet<String>>, timeline: &Timeline) -> Vec<Sa
     samples
 }
 
-/// Returns the result, from the acknowledged writes of both sides, the samples, and the ids that are left.
+/// Evaluates the acknowledged writes of both sides, the samples, and the ids that are left at the end.
 fn evaluate(
     minority: Option<&[Write]>,
     majority: &[Write],
@@ -230,7 +229,7 @@ fn evaluate(
     })
 }
 
-/// Returns how many writes began at `from` or later, and were acknowledged before `to`.
+/// Counts the writes that began at `from` or later and were acknowledged before `to`.
 fn count(acknowledged: &[Write], from: Instant, to: Instant) -> usize {
     acknowledged.iter().filter(|write| from <= write.begun && write.at < to).count()
 }
@@ -260,8 +259,8 @@ fn late(n: usize) -> String {
 mod tests {
     use super::*;
 
-    /// A write to the isolated member of etcd that began 0.2 ms before the heal was acknowledged 140 ms after it, by the new
-    /// leader, and was reported as one that the minority had acknowledged.
+    /// A write to the isolated member of etcd began 0.2 ms before the heal. The new leader acknowledged it 140 ms later,
+    /// and it was counted as a write of the minority side.
     #[test]
     fn a_minority_write_counts_after_the_takeover_if_it_begins_after_it_and_ends_before_the_heal() {
         let start = Instant::now();
@@ -273,10 +272,10 @@ mod tests {
             let run = run.unwrap();
             (run.minority_writes.unwrap(), run.minority_writes_after_takeover.unwrap())
         };
-        assert_eq!(counted(900, 1_100), (0, 0), "under way at the cut");
-        assert_eq!(counted(1_100, 3_100), (1, 0), "under way at the takeover");
+        assert_eq!(counted(900, 1_100), (0, 0), "in flight at the cut");
+        assert_eq!(counted(1_100, 3_100), (1, 0), "in flight at the takeover");
         assert_eq!(counted(3_100, 3_200), (1, 1), "by a second leader");
-        assert_eq!(counted(7_900, 8_100), (0, 0), "under way at the heal");
+        assert_eq!(counted(7_900, 8_100), (0, 0), "in flight at the heal");
     }
 
     #[test]

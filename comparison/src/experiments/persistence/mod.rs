@@ -9,7 +9,7 @@ use self::syncs::REGISTRATIONS;
 use super::{Effort, Progress, poll, side_by_side, wait_until};
 use crate::arms::TTL;
 use crate::harness::{Server, Spread, StoreOptions, SyncCost, as_f64};
-use crate::report::finding::{Choice, Exhibit, Finding, Verdict};
+use crate::report::finding::{Exhibit, Finding, Verdict};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
@@ -19,16 +19,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// The ttl of the leases, shorter than the outage. A busy machine registers all instances within it.
+const SURVIVE: &str = "An acknowledged registration must survive a crash of its server.";
+const DEFAULTS: &str =
+    "An acknowledged registration must survive a crash with the default settings.";
+const AOF: &str = "Redis with `appendonly yes` and `appendfsync always`";
+
+/// The ttl of the leases, shorter than the outage, and long enough to register all instances on a busy machine.
 const LEASE_TTL: Duration = Duration::from_secs(6);
 
-/// The length of the outage.
 const OUTAGE: Duration = Duration::from_secs(8);
 
-/// How many instances are registered when the outage begins.
+/// The number of instances that are registered when the outage begins.
 const INSTANCES: usize = 50;
 
-/// The fewest acknowledged writes before a crash. A busy disk gets more time for them.
+/// The minimum number of acknowledged writes before a crash. A busy disk gets more time for them.
 const MIN_ACKNOWLEDGED: usize = 10;
 
 /// The result of one round.
@@ -36,11 +40,11 @@ const MIN_ACKNOWLEDGED: usize = 10;
 struct Run {
     /// Registrations that were acknowledged before the crash.
     acknowledged: usize,
-    /// Of these, the registrations that are missing after the restart.
+    /// Of these, those that are missing after the restart.
     lost: usize,
-    /// Of the traced registrations, those not on disk when they were acknowledged, or why they were not traced.
+    /// The traced registrations that were not on disk when they were acknowledged, or why none was traced.
     unsynced: Result<usize, String>,
-    /// How many instances are listed after the outage, before any renewal.
+    /// The number of instances that are listed after the outage, before any renewal.
     listed: usize,
 }
 
@@ -54,7 +58,6 @@ struct Figures {
     disk: String,
 }
 
-/// Runs the experiment and returns its figures.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let after = Duration::from_millis(if effort.quick { 600 } else { 2_000 });
     let once = async |mode: Mode, _| round(mode, &at, after).await.with_context(|| mode.name());
@@ -70,8 +73,8 @@ async fn round(mode: Mode, at: &StoreOptions, after: Duration) -> Result<Run> {
     Ok(Run { acknowledged, lost, unsynced, listed })
 }
 
-/// Crashes a server under writes, so long after they began, and restarts it. Returns how many writes were acknowledged,
-/// and how many of these are missing then.
+/// Crashes a server some time after writes began, and restarts it. Returns the number of acknowledged writes, and how
+/// many of these are missing after the restart.
 async fn crash(mode: Mode, at: &StoreOptions, after: Duration) -> Result<(usize, usize)> {
     let mut server = mode.start(at).await?;
     let (client, acknowledged) = (mode.client(&server).await?, Cell::new(0));
@@ -95,11 +98,11 @@ async fn crash(mode: Mode, at: &StoreOptions, after: Duration) -> Result<(usize,
     Ok((acknowledged.get(), lost))
 }
 
-/// Kills a server, and restarts it after all leases have expired. Returns how many instances are listed then.
+/// Kills a server, restarts it after all leases have expired, and counts the listed instances.
 async fn survive_outage(mode: Mode, at: &StoreOptions) -> Result<usize> {
     let mut server = mode.start(at).await?;
     let client = mode.client(&server).await?;
-    // All at once: none is to expire before the outage.
+    // All at once, so that none expires before the outage.
     let registering =
         (0..INSTANCES).map(async |id| client.register(&id.to_string(), LEASE_TTL).await);
     try_join_all(registering).await?;
@@ -117,7 +120,6 @@ async fn list_after_restart(server: &mut Server, mode: Mode) -> Result<BTreeSet<
     poll("the server did not restart", listed).await
 }
 
-/// Evaluates the figures.
 pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let Figures { runs, disk } = &Figures::deserialize(&raw)?;
     let lost = |mode| spread(runs, mode, |run| run.lost);
@@ -141,11 +143,8 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
         ),
         picture: Exhibit::picture("Acknowledged writes lost in a crash of the server, in %", bars),
         advice: match verdict {
-            Verdict::Confirmed => vec![(Choice::Etcd, "An acknowledged registration must survive a crash.")],
-            Verdict::InPart => vec![
-                (Choice::Etcd, "An acknowledged registration must survive a crash with default settings."),
-                (Choice::Redis("`appendonly yes` and `appendfsync always`"), "An acknowledged registration must survive a crash of a single server."),
-            ],
+            Verdict::Confirmed => vec![["etcd", SURVIVE]],
+            Verdict::InPart => vec![["etcd", DEFAULTS], [AOF, SURVIVE]],
             Verdict::Refuted => Vec::new(),
         },
         reason: match (verdict, not_traced) {
@@ -166,7 +165,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     })
 }
 
-/// Judges by the writes lost with default settings, and by those lost or not on disk with the others, in all rounds.
+/// Judges by the writes that default settings lose, and those that the others lose or do not have on disk.
 fn judge(default_redis: Spread, always: Spread, etcd: Spread) -> Verdict {
     let differs = default_redis.min > 0.0 && etcd.max <= 0.0;
     Verdict::of(differs && always.max > 0.0, differs)

@@ -1,4 +1,4 @@
-//! The stores that crash, each with its persistence settings, and their clients.
+//! The stores that crash, with their persistence settings and clients.
 
 use super::super::observers::{ObserverArm, WRITER};
 use crate::harness::stores::own;
@@ -6,7 +6,6 @@ use crate::harness::{Client, Level, Server, Store, StoreOptions};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-/// A store with its persistence settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Mode {
@@ -18,7 +17,6 @@ pub(super) enum Mode {
     RedisAlways,
     /// Plain keys with a ttl, on a Redis as for `RedisAlways`.
     PlainKeys,
-    /// The registry on etcd.
     Etcd,
 }
 
@@ -41,7 +39,7 @@ impl Mode {
         }
     }
 
-    /// Returns how many writes to disk a registration takes: etcd grants the lease first.
+    /// Returns the number of disk writes of a registration. etcd grants the lease first.
     pub(super) fn writes(self) -> usize {
         if self == Self::Etcd { 2 } else { 1 }
     }
@@ -50,7 +48,7 @@ impl Mode {
         let store = if self == Self::Etcd { Store::Etcd } else { Store::Redis };
         let options = match self {
             Self::RedisDefault => {
-                // The default of redis.conf.
+                // the default of redis.conf
                 let redis = own(&at.redis, &["--save", "3600 1 300 100 60 10000"]);
                 StoreOptions { redis, ..at.clone() }
             }

@@ -1,6 +1,4 @@
-//! Whether an acknowledged write is on disk: the sync calls of a server, traced by strace.
-//!
-//! A kill does not show that: writes to the kernel survive the process, but not a power failure.
+//! Checks with strace whether an acknowledged write is on disk: after a kill, the kernel still has writes of the process.
 
 use super::servers::Mode;
 use crate::arms::TTL;
@@ -15,10 +13,10 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
-/// How many registrations are traced.
+/// The number of traced registrations.
 pub(super) const REGISTRATIONS: usize = 200;
 
-/// How long strace may take to start and to stop, and one registration under it.
+/// The timeout to start and stop strace, and of a traced registration.
 const STRACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The start and the end of a call, in seconds since 1970.
@@ -28,16 +26,16 @@ struct Span {
     end: f64,
 }
 
-/// A running strace of a server, and what it says.
+/// A running strace of a server, and its messages.
 struct Trace(Child, Lines<BufReader<ChildStderr>>);
 
-/// Registers one instance after the other. Returns how many were not synced to disk when they were acknowledged.
+/// Registers instances, and counts those that were not synced to disk when they were acknowledged.
 pub(super) async fn count_unsynced(mode: Mode, at: &StoreOptions) -> Result<usize> {
     let mut server = mode.start(at).await?;
     let client = mode.client(&server).await?;
     client.register("first", TTL).await?; // the first one also creates other keys
     let folder = tempfile::tempdir()?;
-    let server = server.process()?.pid().context("the server runs")?;
+    let server = server.process()?.pid().context("the server has no process id")?;
     let strace = Trace::start(server, folder.path()).await?;
     let mut calls = Vec::new();
     for id in 0..REGISTRATIONS {
@@ -58,15 +56,15 @@ pub(super) async fn count_unsynced(mode: Mode, at: &StoreOptions) -> Result<usiz
 }
 
 impl Trace {
-    /// Starts strace, which writes a file for each thread, and returns when it traces all threads. New threads are
-    /// traced, too.
+    /// Starts strace, and waits until it traces all threads. It writes a file for each thread.
     async fn start(server: u32, folder: &Path) -> Result<Self> {
         let mut strace = Command::new("strace");
         strace.args(["-ff", "-y", "-ttt", "-T", "-e", "trace=fsync,fdatasync"]);
         strace.arg("-o").arg(folder.join("syncs")).args(["-p", &server.to_string()]);
         strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = strace.spawn().context("strace is missing: install it")?;
-        let mut lines = BufReader::new(child.stderr.take().context("a pipe")?).lines();
+        let mut child = strace.spawn().context("cannot start strace: is it installed?")?;
+        let mut lines =
+            BufReader::new(child.stderr.take().context("strace has no stderr")?).lines();
         let line = timeout(STRACE_TIMEOUT, lines.next_line()).await;
         let line = line.context("strace did not start")??.unwrap_or_default();
         ensure!(
@@ -76,7 +74,7 @@ impl Trace {
         Ok(Self(child, lines))
     }
 
-    /// Stops strace. Its log is complete then.
+    /// Stops strace, which completes its log.
     async fn stop(self) -> Result<()> {
         let Self(mut child, _lines) = self;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
@@ -86,12 +84,12 @@ impl Trace {
     }
 }
 
-/// Parses a line of strace: a time, a call, and how long it took. Returns the span of a sync of the server's log.
+/// Parses a line of strace, and returns the span of a sync of the server's log:
 ///
 /// `1700000000.1 fdatasync(5</data/member/wal/0.wal>) = 0 <0.0003>`
 fn sync(line: &str) -> Option<Span> {
     let (start, call) = line.split_once(' ')?;
-    // Other syncs promise nothing: etcd's database follows its log.
+    // Other files do not matter: etcd recovers its database from the log.
     let is_log = call.contains("/wal/") || call.contains(".aof");
     let (_, took) = call.split_once("= 0 <").filter(|_| is_log)?;
     let (start, took): (f64, f64) = (start.parse().ok()?, took.strip_suffix('>')?.parse().ok()?);
