@@ -14,7 +14,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// The prefix of the registry's keys.
 pub const OURS: &str = "figures-ours";
 
 pub struct EtcdServer {
@@ -102,7 +101,6 @@ impl Metrics {
         self.sum("etcd_debugging_mvcc_watcher_total", None)
     }
 
-    /// Returns the CPU time in seconds.
     pub fn cpu(&self) -> Result<f64> {
         self.sum("process_cpu_seconds_total", None)
     }
@@ -122,7 +120,6 @@ impl Metrics {
     }
 }
 
-/// Describes a server: its version, and how it persists a write.
 async fn describe(etcd: &mut Etcd) -> Result<String> {
     let status = connect(&etcd.endpoint()).await?.maintenance_client().status().await?;
     let persistence = etcd.process().map_or_else(

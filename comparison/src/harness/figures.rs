@@ -12,7 +12,6 @@ pub struct Figures {
     notes: Vec<String>,
 }
 
-/// A figure and its target.
 #[derive(Debug)]
 pub struct Figure {
     name: String,

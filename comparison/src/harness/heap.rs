@@ -8,7 +8,6 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static HEAP: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-/// The counters at a point in time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heap {
     /// The number of allocations and reallocations.

@@ -24,7 +24,6 @@ pub struct Change {
 
 pub type Values = BTreeMap<u8, u32>;
 
-/// An event that an observer sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The first full read.
@@ -59,7 +58,6 @@ pub trait Client {
     async fn expirations(&self, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>>;
 }
 
-/// A [`Client`] through an arm.
 pub struct ArmClient<A: Arm> {
     arm: A,
     service: ServiceName,

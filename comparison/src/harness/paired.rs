@@ -9,7 +9,6 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The length of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The number of rounds after the warm-up. With an odd number the median is a measured ratio.
@@ -39,7 +38,6 @@ pub struct Spread {
     pub max: f64,
 }
 
-/// The result of a paired run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
     /// The seconds per operation of the first arm: the median of the medians of the rounds.

@@ -8,7 +8,6 @@ use registry_redis::RedisRegistry;
 use registry_testbed::servers::{Redis, ServerOptions};
 use std::collections::HashMap;
 
-/// The prefix of the registry's keys.
 const OURS: &str = "figures-ours";
 
 pub struct RedisServer {
@@ -66,7 +65,6 @@ impl Counts {
         Ok([calls.parse()?, micros.parse()?])
     }
 
-    /// Returns the CPU time in seconds.
     pub fn cpu(&self) -> Result<f64> {
         let mut sum = 0.0;
         for field in ["used_cpu_user:", "used_cpu_sys:"] {
@@ -92,7 +90,6 @@ pub fn bare(url: &str) -> &str {
     url.split('?').next().unwrap_or_default()
 }
 
-/// Describes a server: its version, and how it persists a write.
 async fn describe(redis: &mut Redis) -> Result<String> {
     let mut pipe = redis::pipe();
     pipe.cmd("INFO").arg("server");

@@ -1,4 +1,4 @@
-//! 10,000 changes a second to 1,000 services with nine readers each. Half of the services have a stuck subscriber, which
+//! 10,000 changes a second to 1,000 services with nine readers each. Half of the services have a stuck subscriber that
 //! never reads. It is an open loop: a change is due at a fixed time even if previous ones are late.
 
 use crate::harness::fixture::{LONG, instance, service, view};

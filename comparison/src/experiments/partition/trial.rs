@@ -23,7 +23,6 @@ pub(super) const LIVE: usize = 10;
 /// The number of instances that start on the minority side a second after the partition.
 pub(super) const LATE: usize = 5;
 
-/// The length of the run before and after the partition.
 const BEFORE: Duration = Duration::from_secs(1);
 pub(super) const AFTER: Duration = Duration::from_secs(5);
 
@@ -39,10 +38,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between two samples of what callers see.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The result of one arm in one partition.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Run {
-    /// Writes that began and were acknowledged on the minority side during the partition. `None` without a client there.
+    /// Writes on the minority side that began and were acknowledged in the partition. `None` without a client there.
     pub(super) minority_writes: Option<usize>,
     /// Of these, the writes that began after the takeover.
     pub(super) minority_writes_after_takeover: Option<usize>,
@@ -58,7 +56,6 @@ pub(super) struct Run {
     pub(super) late: Option<usize>,
 }
 
-/// The progress of the partition.
 struct Timeline {
     /// Where all arms wait for each other before the partition.
     ready: Barrier,
@@ -76,7 +73,6 @@ struct Partition {
     healed: Instant,
 }
 
-/// An acknowledged write.
 struct Write {
     begun: Instant,
     at: Instant,
@@ -190,7 +186,6 @@ async fn write(client: &SideClient, name: &str, is_over: impl Fn() -> bool) -> V
     acknowledged
 }
 
-/// Samples the live instances that a caller sees.
 async fn sample(seen: &RefCell<BTreeSet<String>>, timeline: &Timeline) -> Vec<Sample> {
     let mut samples = Vec::new();
     while !timeline.is_over.get() {
@@ -259,8 +254,8 @@ fn late(n: usize) -> String {
 mod tests {
     use super::*;
 
-    /// A write to the isolated member of etcd began 0.2 ms before the heal. The new leader acknowledged it 140 ms later,
-    /// and it was counted as a write of the minority side.
+    /// A write to the isolated member of etcd began just before the heal. The new leader acknowledged it 140 ms later, and
+    /// it was counted as a write of the minority side.
     #[test]
     fn a_minority_write_counts_after_the_takeover_if_it_begins_after_it_and_ends_before_the_heal() {
         let start = Instant::now();

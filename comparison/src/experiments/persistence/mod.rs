@@ -35,7 +35,6 @@ const INSTANCES: usize = 50;
 /// The minimum number of acknowledged writes before a crash. A busy disk gets more time for them.
 const MIN_ACKNOWLEDGED: usize = 10;
 
-/// The result of one round.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Run {
     /// Registrations that were acknowledged before the crash.
@@ -48,7 +47,6 @@ struct Run {
     listed: usize,
 }
 
-/// All rounds of each mode.
 type Runs = BTreeMap<Mode, Vec<Run>>;
 
 #[derive(Deserialize, Serialize)]

@@ -1,4 +1,4 @@
-//! Checks with strace whether an acknowledged write is on disk: after a kill, the kernel still has writes of the process.
+//! Checks with strace whether an acknowledged write is on disk. A kill does not show that: the kernel keeps the write.
 
 use super::servers::Mode;
 use crate::arms::TTL;
@@ -13,7 +13,6 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
-/// The number of traced registrations.
 pub(super) const REGISTRATIONS: usize = 200;
 
 /// The timeout to start and stop strace, and of a traced registration.
