@@ -1,4 +1,4 @@
-//! A cell of the program: a schedule on servers, with a ttl.
+//! A cell of the test matrix: a schedule, a topology and a ttl.
 
 use crate::schedule::Schedule;
 use crate::topology::Topology;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
-/// A schedule on servers, with the ttl of all registrations and views.
+/// A schedule on a topology, with the ttl of all registrations and views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Cell {
     pub(crate) schedule: Schedule,
@@ -14,15 +14,15 @@ pub(crate) struct Cell {
     pub(crate) ttl_ms: u64,
 }
 
-/// One run of a cell, and all that decides how it goes.
+/// One run of a cell, with everything that determines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunSpec {
     pub(crate) cell: Cell,
     pub(crate) owners: usize,
     pub(crate) seed: u64,
-    /// Faults last some 12 s, not 20 to 30 s.
+    /// Whether faults last some 12 s instead of 20 to 30 s.
     pub(crate) quick: bool,
-    /// A bug of the views, to see that the program finds it.
+    /// Disables retention, to check that the program detects it.
     pub(crate) without_retention: bool,
 }
 
@@ -36,7 +36,7 @@ impl Cell {
         Duration::from_millis(self.ttl_ms)
     }
 
-    /// Returns the seed of the nth run, which depends on nothing but the cell and the seed of the program.
+    /// Returns the seed of the nth run, a hash of the cell, the seed of the program and `repeat`.
     pub(crate) fn seed(self, seed: u64, repeat: u32) -> u64 {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -47,14 +47,14 @@ impl Cell {
         hash % 1_000_000_007
     }
 
-    /// Returns its name as part of a file's name.
+    /// Returns the name of the cell for use in a file name.
     pub(crate) fn file_name(self) -> String {
         self.to_string().replace(' ', "-")
     }
 }
 
 impl RunSpec {
-    /// Returns the name of its log.
+    /// Returns the name of the log file.
     pub(crate) fn log_name(&self) -> String {
         format!("{}-{}", self.cell.file_name(), self.seed)
     }

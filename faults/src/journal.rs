@@ -1,4 +1,4 @@
-//! The results of a program in its folder: one line of JSON for each run.
+//! The results of a program in a folder, one line of JSON per run.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use std::io::Write;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-/// The folder of a program, open to add results of the type `R`.
+/// A folder with results of the type `R`.
 #[derive(Debug)]
 pub struct Journal<R> {
     folder: PathBuf,
@@ -17,11 +17,11 @@ pub struct Journal<R> {
 }
 
 impl<R: Serialize + DeserializeOwned> Journal<R> {
-    /// Opens a folder, which is made if there is none. Returns also the results that are there.
+    /// Opens or creates a folder, and returns its results.
     ///
     /// # Errors
     ///
-    /// If the folder cannot be made, read or written.
+    /// If the folder cannot be created, read or written.
     pub fn open(folder: &Path) -> Result<(Self, Vec<R>)> {
         let context = || format!("cannot use the folder {}", folder.display());
         fs::create_dir_all(folder.join("logs")).with_context(context)?;
@@ -31,7 +31,7 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         } else {
             String::new()
         };
-        // The last line may be torn, if the program was killed while it wrote.
+        // The last line is incomplete if the program was killed while it wrote.
         let runs = old.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let mut file =
             OpenOptions::new().create(true).append(true).open(&path).with_context(context)?;
@@ -45,13 +45,13 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
     ///
     /// # Errors
     ///
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub fn add(&mut self, result: &R) -> Result<()> {
         let line = serde_json::to_string(result)? + "\n";
         self.file.write_all(line.as_bytes()).context("cannot write a result")
     }
 
-    /// Returns the file for the log of a run of that name.
+    /// Returns the path of a log file.
     pub fn log(&self, name: &str) -> PathBuf {
         self.folder.join("logs").join(format!("{name}.log"))
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_survive_a_program_that_was_killed() {
+    fn results_survive_a_kill_of_the_program() {
         let folder = tempfile::tempdir().unwrap();
         let result = ("A1".to_owned(), 3);
         let (mut journal, none) = Journal::open(folder.path()).unwrap();

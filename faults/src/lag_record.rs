@@ -1,4 +1,4 @@
-//! Whether the processes of a run were scheduled throughout.
+//! The scheduling lag of a run.
 
 use registry_testkit::lag::Lag;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -10,17 +10,17 @@ use tokio::time::Instant;
 /// How often the lag is sampled.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A record of the scheduling lag of this process and of its servers. It has a thread of its own, since a runtime
-/// that is starved would not record it.
+/// A record of the scheduling lag of this process and its servers. It has its own thread, because a starved runtime
+/// would not record it.
 #[derive(Debug)]
 pub struct LagRecord {
     samples: Arc<Mutex<Vec<(Instant, Duration)>>>,
-    /// Dropped at the end.
+    /// Ends the thread when it is dropped.
     _end: mpsc::Sender<()>,
 }
 
 impl LagRecord {
-    /// Records the lag from now on.
+    /// Starts to record.
     pub fn start() -> Self {
         let samples = Arc::new(Mutex::new(Vec::new()));
         let (end, ended) = mpsc::channel();
@@ -35,12 +35,12 @@ impl LagRecord {
         Self { samples, _end: end }
     }
 
-    /// Returns the most lag within any `window`.
+    /// Returns the maximum lag within any `window`.
     pub fn worst(&self, window: Duration) -> Duration {
         worst(&self.samples.lock().unwrap_or_else(PoisonError::into_inner), window)
     }
 
-    /// Returns the lag between two times, give or take a sample.
+    /// Returns the lag between two times, with the resolution of the samples.
     pub fn between(&self, from: Instant, until: Instant) -> Duration {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let before = samples.iter().rfind(|(at, _)| *at <= from);

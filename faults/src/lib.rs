@@ -1,4 +1,4 @@
-//! What programs that make long series of runs share: the journal of their results, and a record of the lag.
+//! The shared parts of programs that make long series of runs: a journal of results, and a record of scheduling lag.
 
 mod journal;
 mod lag_record;

@@ -1,4 +1,4 @@
-//! What the store lists, read past the faults: a record of all changes.
+//! A record of what the store lists, read without the faults.
 
 use futures_util::StreamExt;
 use registry_core::{Change, InstanceId, LeaseId, Registry, ServiceName};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// A record of what the store lists, kept by a watch of its own.
+/// A record of what the store lists, fed by a separate watch.
 #[derive(Debug)]
 pub(crate) struct Listing {
     record: Arc<Mutex<Record>>,
@@ -19,24 +19,24 @@ pub(crate) struct Listing {
 
 #[derive(Debug, Default)]
 struct Record {
-    /// What it lists now.
+    /// The listed instances and their leases.
     listed: BTreeMap<InstanceId, Option<LeaseId>>,
-    /// When each instance was last unlisted, since it was first listed.
+    /// The last absence of each instance since it was first listed.
     absences: BTreeMap<InstanceId, Absence>,
-    /// How often the lease of an instance became another, without its absence in between or with it.
+    /// The changes of the lease of each instance, with or without an absence in between.
     changes_of_lease: BTreeMap<InstanceId, Vec<(Instant, Option<LeaseId>)>>,
 }
 
-/// A time without an instance.
+/// An interval in which an instance is unlisted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Absence {
     pub(crate) since: Instant,
-    /// `None` if it is not over.
+    /// `None` if it has not ended.
     pub(crate) until: Option<Instant>,
 }
 
 impl Listing {
-    /// Records what `registry` lists of `service` from now on.
+    /// Starts to record what `registry` lists for `service`.
     pub(crate) fn start(registry: Arc<dyn Registry>, service: ServiceName) -> Self {
         let record = Arc::new(Mutex::new(Record::default()));
         let task = tokio::spawn(run(registry, service, record.clone())).abort_handle();
@@ -57,12 +57,11 @@ impl Listing {
         self.lock().listed.get(id).copied().flatten()
     }
 
-    /// Returns the last time without an instance since it was first listed.
     pub(crate) fn absence(&self, id: &InstanceId) -> Option<Absence> {
         self.lock().absences.get(id).copied()
     }
 
-    /// Returns the leases that an instance had one after the other, and since when.
+    /// Returns the successive leases of an instance, and when each was first listed.
     pub(crate) fn leases(&self, id: &InstanceId) -> Vec<(Instant, Option<LeaseId>)> {
         self.lock().changes_of_lease.get(id).cloned().unwrap_or_default()
     }
@@ -122,14 +121,14 @@ impl Record {
         }
         let leases = self.changes_of_lease.entry(id.clone()).or_default();
         if leases.last().is_none_or(|(_, last)| *last != lease) {
-            tracing::debug!(%id, ?lease, "the store lists another lease");
+            tracing::debug!(%id, ?lease, "the store lists a new lease");
             leases.push((now, lease));
         }
     }
 
     fn delete(&mut self, id: &InstanceId, now: Instant) {
         if self.listed.remove(id).is_some() {
-            tracing::debug!(%id, "the store lists an instance no more");
+            tracing::debug!(%id, "the store no longer lists an instance");
             self.absences.insert(id.clone(), Absence { since: now, until: None });
         }
     }

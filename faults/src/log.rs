@@ -1,4 +1,4 @@
-//! Writes the events of a run to standard error, each with its time since the start.
+//! Logs the events of a run to standard error, with the time since the start.
 
 use std::fmt::{self, Debug, Write};
 use std::io::{self, Write as _};
@@ -19,9 +19,9 @@ struct Fields {
     others: String,
 }
 
-/// Logs what happens from now on.
+/// Starts to log.
 pub(crate) fn start() {
-    // It fails if there is one already, which is fine.
+    // An error means that there is a subscriber already.
     tracing::subscriber::set_global_default(Log { start: Instant::now() }).ok();
 }
 

@@ -1,11 +1,11 @@
-//! The fault program: schedules of faults against real servers.
+//! Runs schedules of faults against real servers.
 //!
 //! ```sh
 //! cargo xtask faults --quick
 //! cargo xtask faults --schedule A1,A2 --store etcd --ttl 2s,5s --repeats 5
 //! ```
 //!
-//! Each run is a process of its own, with its own servers, so that its scheduling lag is its own. See `--help`.
+//! Each run is a process with its own servers, so that its scheduling lag is its own. See `--help`.
 
 mod bounds;
 mod cell;
@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::runtime::Builder;
 
-/// How many threads run the owners, views and proxies of a run.
+/// The number of threads for the owners, views and proxies of a run.
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
@@ -55,14 +55,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes one run, and prints its report as the last line.
+/// Executes one run, and prints its report as the last line.
 fn one(spec: &str) -> Result<()> {
-    let spec: RunSpec = serde_json::from_str(spec).context("the run cannot be read")?;
+    let spec: RunSpec =
+        serde_json::from_str(spec).context("invalid run: pass a `spec` from runs.jsonl")?;
     log::start();
     let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let report = runtime.block_on(async { tokio::spawn(schedules::run(spec)).await });
     let report = report.unwrap_or_else(|error| report::Report::invalid(format!("{error:#}")));
-    // What is left withdraws its instances from servers that are gone.
+    // The remaining tasks would try to withdraw instances from servers that are stopped.
     runtime.shutdown_timeout(Duration::from_millis(1));
     println!("{}", serde_json::to_string(&report)?);
     Ok(())

@@ -1,4 +1,4 @@
-//! An operator who deletes records by hand.
+//! An operator, who deletes records by hand.
 
 use crate::servers::Servers;
 use crate::stage::SERVICE;
@@ -10,10 +10,10 @@ use redis::aio::MultiplexedConnection;
 use registry_core::{InstanceId, LeaseId};
 use std::time::Duration;
 
-/// The state of the shard that has the service, on Redis.
+/// The key with the records of the shard of the service on Redis.
 const STATE: &str = "{registry/15}:state";
 
-/// A connection past the registry.
+/// A direct connection to the store.
 pub(crate) enum Operator {
     Etcd(Box<Client>),
     Redis(MultiplexedConnection),
@@ -29,7 +29,7 @@ impl Operator {
             }
             Servers::Redis(_) => Self::Redis(redis_at(&addresses[0].to_string()).await?),
             Servers::Sentinel(_) | Servers::Cluster(_) => {
-                bail!("no operator of replicated servers")
+                bail!("there is no operator for replicated servers")
             }
         })
     }
@@ -45,7 +45,7 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If there is no such record.
     pub(crate) async fn delete(&mut self, id: &InstanceId, lease: LeaseId) -> Result<()> {
         let deleted = match self {
             Self::Etcd(client) => client.delete(key(id), None).await?.deleted(),
@@ -58,7 +58,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Deletes all records. Returns how many keys these were.
+    /// Deletes all records, and returns the number of deleted keys.
     pub(crate) async fn wipe(&mut self) -> Result<i64> {
         let deleted = match self {
             Self::Etcd(client) => {
@@ -74,7 +74,7 @@ impl Operator {
         Ok(deleted)
     }
 
-    /// Returns whether there is a record of an instance.
+    /// Returns whether an instance has a record.
     pub(crate) async fn has(&mut self, id: &InstanceId) -> Result<bool> {
         Ok(match self {
             Self::Etcd(client) => {
@@ -88,7 +88,7 @@ impl Operator {
     }
 }
 
-/// Connects to a Redis past the registry.
+/// Connects to Redis directly.
 pub(crate) async fn redis_at(address: &str) -> Result<MultiplexedConnection> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let client = redis::Client::open(format!("redis://{address}"))?;

@@ -7,56 +7,58 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Runs schedules of faults against real servers, and fails if a living instance is missing in any state of a view,
-/// if a view is stale too late, if two registrations hold one id, or if an owner returns too late.
+/// Runs schedules of faults against real servers.
+///
+/// Fails if any state of a view lacks a live instance, if a view becomes stale too late, if two registrations hold one
+/// id, or if an owner is registered again too late.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo xtask faults")]
 pub(crate) struct Options {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// The short form: at most 5 minutes on two cores.
+    /// Runs the short form, at most 5 minutes on two cores.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Which stores, instead of both.
+    /// The stores, instead of both.
     #[arg(long, value_delimiter = ',')]
     pub(crate) store: Vec<Store>,
-    /// Which servers, instead of all.
+    /// The topologies of servers, instead of all.
     #[arg(long, value_delimiter = ',')]
     pub(crate) topology: Vec<Topology>,
     /// The ttls, from 1 s to 60 s [default: 2s,5s,10s; 2s with --quick].
     #[arg(long, value_delimiter = ',', value_parser = ttl)]
     pub(crate) ttl: Vec<Duration>,
-    /// Which schedules, instead of all: A2 is also A2-wiped.
+    /// The schedules, instead of all. A name also selects its variants: A2 selects A2-wiped, too.
     #[arg(long, value_delimiter = ',')]
     pub(crate) schedule: Vec<String>,
-    /// How many instances there are.
+    /// The number of instances.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(5..=900))]
     pub(crate) owners: u16,
-    /// What all choices are drawn from.
+    /// The seed of all random choices.
     #[arg(long, default_value_t = 7)]
     pub(crate) seed: u64,
-    /// How often each cell is run [default: 3; 1 with --quick].
+    /// The number of runs of each schedule, topology and ttl [default: 3; 1 with --quick].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=999))]
     pub(crate) repeats: Option<u32>,
-    /// Continues the program whose results are in this folder: its runs that are done are not made again.
+    /// Continues with the results in this folder, and skips its valid runs.
     #[arg(long, value_name = "DIR")]
     pub(crate) resume: Option<PathBuf>,
-    /// The folder for results and logs, instead of a new one in target/faults.
+    /// The folder for results and logs, instead of a new folder in target/faults.
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub(crate) output: Option<PathBuf>,
-    /// How many runs are made at a time, at most: fewer once some are starved [default: two for each core].
+    /// The maximum number of concurrent runs, which decreases when runs are starved [default: two per core].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) jobs: Option<u8>,
-    /// Turns retention off, to see that the program finds it.
+    /// Disables retention, to check that the program detects it.
     #[arg(long, hide = true)]
     pub(crate) without_retention: bool,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Makes one run, with its log on standard error and its report on standard output.
+    /// Executes one run, with its log on standard error and its report on standard output.
     One {
-        /// The run, as it stands in runs.jsonl.
+        /// The `spec` of a run in runs.jsonl.
         spec: String,
     },
 }
@@ -83,7 +85,7 @@ impl Options {
 fn ttl(text: &str) -> Result<Duration, String> {
     let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     let allowed = Duration::from_secs(1)..=Duration::from_secs(60);
-    if allowed.contains(&ttl) { Ok(ttl) } else { Err("a ttl is 1s to 60s".to_owned()) }
+    if allowed.contains(&ttl) { Ok(ttl) } else { Err("the ttl must be from 1s to 60s".to_owned()) }
 }
 
 #[cfg(test)]
@@ -91,9 +93,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_read() {
+    fn the_command_line_is_parsed() {
         let line = "faults --quick --store etcd --topology one,three --ttl 2s,500ms";
-        assert!(Options::try_parse_from(line.split(' ')).is_err(), "a ttl is out of range");
+        assert!(Options::try_parse_from(line.split(' ')).is_err(), "the ttl 500ms is out of range");
         let line = "faults --quick --store etcd --topology one,three --ttl 2s,5s --schedule A1,A2";
         let options = Options::try_parse_from(line.split(' ')).unwrap();
         assert_eq!(options.ttl, [2, 5].map(Duration::from_secs));

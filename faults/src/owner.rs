@@ -1,4 +1,4 @@
-//! The owners: registrations, and a record of what each says of itself.
+//! The owners: registrations, with a record of their statuses.
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// How long a start may take on a store that is well.
+/// The timeout of a registration on a healthy store.
 const START_WITHIN: Duration = Duration::from_secs(20);
 
-/// An owner of an instance.
+/// The owner of an instance.
 #[derive(Debug)]
 pub(crate) struct Owner {
     pub(crate) registration: Registration,
@@ -22,7 +22,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// Registers an instance, and waits until the store has it.
+    /// Registers an instance, and waits until the store has acknowledged it.
     pub(crate) async fn start(
         registry: Arc<dyn Registry>,
         service: &ServiceName,
@@ -32,7 +32,7 @@ impl Owner {
         Self::start_with(registry, service, id, "10.0.0.1:8080", start).await
     }
 
-    /// Registers an instance at an address, and perhaps does not wait for the store.
+    /// Registers an instance with an address. `start` decides whether to wait for the store.
     pub(crate) async fn start_with(
         registry: Arc<dyn Registry>,
         service: &ServiceName,
@@ -49,7 +49,7 @@ impl Owner {
         let (mut stream, record, name) = (registration.statuses(), statuses.clone(), id.clone());
         let task = tokio::spawn(async move {
             while let Some(status) = stream.next().await {
-                tracing::debug!(id = %name, %status, "an owner has another status");
+                tracing::debug!(id = %name, %status, "the status of an owner changed");
                 let now = (Instant::now(), status);
                 record.lock().unwrap_or_else(PoisonError::into_inner).push(now);
             }
@@ -69,7 +69,7 @@ impl Owner {
         matches!(self.registration.status(), RegistrationStatus::Superseded)
     }
 
-    /// Returns when it was active: from when until when, the last without an end if it still is.
+    /// Returns the intervals in which the owner was active. The last one has no end if it still is.
     pub(crate) fn active_times(&self) -> Vec<(Instant, Option<Instant>)> {
         let mut times: Vec<(Instant, Option<Instant>)> = Vec::new();
         for (at, status) in &*self.statuses.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -83,7 +83,7 @@ impl Owner {
         times
     }
 
-    /// Returns since when it has been active without a break, at the earliest `since`. `None` if it is not.
+    /// Returns since when the owner has been active, but not before `since`. `None` if it is not active.
     pub(crate) fn active_since(&self, since: Instant) -> Option<Instant> {
         let times = self.active_times();
         times.last().filter(|(_, until)| until.is_none()).map(|(from, _)| (*from).max(since))
@@ -96,7 +96,7 @@ impl Drop for Owner {
     }
 }
 
-/// Returns for how long two owners were both active from `since` on.
+/// Returns for how long two owners were both active after `since`.
 pub(crate) fn both_active(one: &Owner, other: &Owner, since: Instant) -> Duration {
     let now = Instant::now();
     let mut longest = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! Which runs there are to be made.
+//! The plan: the runs to execute.
 
 use crate::cell::{Cell, RunSpec};
 use crate::options::Options;
@@ -7,7 +7,7 @@ use crate::topology::Topology;
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
-/// Returns the runs in the order in which they begin: those that take longest first.
+/// Returns the runs, the longest first.
 pub(crate) fn plan(options: &Options) -> Result<Vec<RunSpec>> {
     let mut runs = Vec::new();
     for cell in cells(options)? {
@@ -21,12 +21,12 @@ pub(crate) fn plan(options: &Options) -> Result<Vec<RunSpec>> {
             });
         }
     }
-    ensure!(!runs.is_empty(), "no schedule runs on these servers with these ttls");
+    ensure!(!runs.is_empty(), "none of these schedules runs on these servers with these ttls");
     runs.sort_by_key(|run| std::cmp::Reverse(estimate(run)));
     Ok(runs)
 }
 
-/// Returns how long a run takes, about.
+/// Estimates how long a run takes.
 pub(crate) fn estimate(run: &RunSpec) -> Duration {
     run.cell.schedule.estimate(run.cell.topology, run.cell.ttl(), run.quick)
 }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_full_form_has_every_schedule_where_it_runs() {
+    fn the_full_form_runs_every_schedule() {
         let all = cells_of("faults");
         assert!(all.contains(&"A6 redis cluster 10s".to_owned()), "{all:?}");
         assert!(!all.contains(&"A3 etcd three 2s".to_owned()), "{all:?}");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_form_has_one_ttl() {
+    fn the_short_form_runs_one_ttl() {
         let quick = cells_of("faults --quick");
         assert!(quick.contains(&"A3 etcd three 5s".to_owned()), "{quick:?}");
         assert!(

@@ -1,4 +1,4 @@
-//! Makes all runs, several at a time, each in a process of its own.
+//! Executes all runs, several concurrently, each in its own process.
 
 use crate::cell::RunSpec;
 use crate::options::Options;
@@ -17,13 +17,13 @@ use std::sync::mpsc;
 use std::thread::{self, available_parallelism};
 use std::time::SystemTime;
 
-/// How often a run is made at most: again only after it was starved.
+/// The maximum number of attempts of a run. Only a starved run is repeated.
 const TRIES: usize = 3;
 
-/// After how many runs in a row that were not starved one more is made at a time.
+/// The number of consecutive runs that were not starved after which the concurrency increases.
 const GOOD_RUNS: usize = 4;
 
-/// Runs the program. Returns whether all runs were valid and good.
+/// Runs the program. Returns whether all runs were valid and passed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let specs = plan(options)?;
     let folder = match options.resume.as_ref().or(options.output.as_ref()) {
@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         old.iter().rfind(|run| run.spec == *spec && run.report.invalid.is_none()).cloned()
     }));
     eprintln!(
-        "{} runs, {} of them done: results and logs in {}",
+        "{} runs, of which {} are done; results and logs are in {}",
         specs.len(),
         done.len(),
         folder.display()
@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         if run.report.invalid.is_some() || !run.report.failures().is_empty() {
             is_good = false;
             println!("{} seed {}: {}", run.spec.cell, run.spec.seed, verdict(run));
-            println!("  again: cargo xtask faults one '{}'", serde_json::to_string(&run.spec)?);
+            println!("  repeat: cargo xtask faults one '{}'", serde_json::to_string(&run.spec)?);
             println!("  log: {}", journal.log(&run.spec.log_name()).display());
         }
     }
@@ -60,13 +60,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(is_good)
 }
 
-/// Makes the runs that are left. A run that was starved is made again, with fewer at a time.
+/// Executes the remaining runs. A starved run is repeated with less concurrency.
 fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal<Run>) -> Result<Vec<Run>> {
     let mut progress = Progress::new(left.len(), left.iter().map(estimate).sum());
     let (sender, ended) = mpsc::channel::<Run>();
     let (mut runs, mut tries, mut running) = (Vec::new(), Vec::<RunSpec>::new(), 0);
     let (mut jobs, mut good) = (most, 0);
-    let program = env::current_exe().context("cannot find this program")?;
+    let program = env::current_exe().context("cannot find the path of this program")?;
     loop {
         while running < jobs
             && let Some(spec) = left.pop_front()
@@ -78,14 +78,14 @@ fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal<Run>) ->
             thread::spawn(move || {
                 let report = one(&program, &spec, &log)
                     .unwrap_or_else(|error| Report::invalid(format!("{error:#}")));
-                // It fails only if the program has ended.
+                // The receiver is only dropped if the program has ended.
                 sender.send(Run { spec, report }).ok();
             });
         }
         if running == 0 {
             break;
         }
-        let run = ended.recv().context("a run was lost")?;
+        let run = ended.recv().context("a thread ended without its run")?;
         running -= 1;
         journal.add(&run)?;
         let count = tries.iter().filter(|spec| **spec == run.spec).count();
@@ -107,7 +107,7 @@ fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal<Run>) ->
     Ok(runs)
 }
 
-/// Makes one run in a process, whose log goes to a file.
+/// Executes one run in a process, and logs to a file.
 fn one(program: &Path, spec: &RunSpec, log: &Path) -> Result<Report> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let spec = serde_json::to_string(spec)?;
@@ -115,8 +115,12 @@ fn one(program: &Path, spec: &RunSpec, log: &Path) -> Result<Report> {
     command.args(["one", &spec]).stdin(Stdio::null()).stderr(file);
     let output = command.output().context("cannot start a run")?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let line = said.lines().last().with_context(|| format!("it ended, {}", output.status))?;
-    serde_json::from_str(line).with_context(|| format!("it ended, {}: {line}", output.status))
+    let line = said
+        .lines()
+        .last()
+        .with_context(|| format!("the run ended without a report: {}", output.status))?;
+    serde_json::from_str(line)
+        .with_context(|| format!("the run ended without a report: {}: {line}", output.status))
 }
 
 fn jobs(options: &Options) -> usize {
@@ -124,7 +128,7 @@ fn jobs(options: &Options) -> usize {
     options.jobs.map_or(2 * cores, usize::from)
 }
 
-/// A new folder, named after the time.
+/// Returns the path of a new folder, named after the current time.
 fn new_folder() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     #[expect(clippy::disallowed_methods, reason = "a date for people")]

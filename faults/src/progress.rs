@@ -1,4 +1,4 @@
-//! Progress: a bar on a terminal, elsewhere a line for each run.
+//! The progress: a bar on a terminal, or else a line per run.
 
 use crate::plan::estimate;
 use crate::report::Run;
@@ -6,12 +6,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
-/// The progress of a program.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     done: usize,
     total: usize,
-    /// How long the runs take that are left, one after the other.
+    /// The estimated time of the remaining runs, one after the other.
     left: Duration,
 }
 
@@ -28,7 +27,7 @@ impl Progress {
         Self { bar, done: 0, total, left }
     }
 
-    /// Notes that a run has ended, while `jobs` are made at a time.
+    /// Reports that a run has ended, with `jobs` concurrent runs.
     pub(crate) fn ended(&mut self, run: &Run, jobs: usize) {
         self.done += 1;
         self.left = self.left.saturating_sub(estimate(&run.spec));
@@ -48,7 +47,7 @@ impl Progress {
         }
     }
 
-    /// Notes that a run is made again.
+    /// Reports that a run is repeated.
     pub(crate) fn again(&mut self, run: &Run) {
         self.total += 1;
         self.left += estimate(&run.spec);
@@ -64,7 +63,7 @@ impl Progress {
     }
 }
 
-/// Returns what came out of a run, in a line.
+/// Returns the result of a run in one line.
 pub(crate) fn verdict(run: &Run) -> String {
     if let Some(why) = &run.report.invalid {
         return format!("INVALID: {why}");

@@ -1,4 +1,4 @@
-//! What came out of a run.
+//! The report of a run.
 
 use crate::bounds::{ANSWER, stale_bound};
 use crate::cell::RunSpec;
@@ -12,46 +12,46 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The result of a run, as it is stored.
+/// The report of a run, as stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)] // a release with more figures resumes what an older one began
+#[serde(default)] // `--resume` reads reports with fewer figures
 pub(crate) struct Report {
-    /// Why it says nothing: the fault had no effect, or the run was starved.
+    /// Why the run is invalid: the fault had no effect, or the run was starved.
     pub(crate) invalid: Option<String>,
-    /// Whether that is since the processes were not scheduled.
+    /// Whether the run is invalid because its processes were not scheduled.
     pub(crate) starved: bool,
-    /// How many states the views published.
+    /// The number of states that the views published.
     pub(crate) states: u64,
-    /// For how long living instances were missing in views, all together.
+    /// The total time that live instances were missing in views.
     pub(crate) missing_ms: u64,
-    /// How often one was missing in a view.
+    /// How often a live instance was missing in a view.
     pub(crate) missing: u64,
     pub(crate) late_stale: u32,
     pub(crate) double_holders: u32,
-    /// How many views were stale that the fault does not concern.
+    /// The number of stale views that the fault does not affect.
     pub(crate) disturbed: u32,
-    /// How many owners the store did not list in a fault that does not concern them.
+    /// The number of unlisted owners in a fault that does not affect them.
     pub(crate) lost: u32,
-    /// When owners were active and listed after the heal, in order.
+    /// How long after the heal owners were active and listed, sorted.
     pub(crate) returns_ms: Vec<u64>,
     pub(crate) bound_ms: u64,
-    /// How many of them were later than the bound.
+    /// The number of returns later than the bound.
     pub(crate) late_returns: u32,
-    /// What else is wrong.
+    /// Other failures.
     pub(crate) problems: Vec<String>,
-    /// How the fault took effect.
+    /// The evidence that the fault had an effect.
     pub(crate) proof: String,
-    /// How many owners the store did not list at some time after it began.
+    /// The number of owners that were unlisted at some time.
     pub(crate) unlisted: usize,
-    /// When views were stale after the fault began, in order.
+    /// How long after the start of the fault views were stale, sorted.
     pub(crate) stale_ms: Vec<u64>,
-    /// When the last view was live again after the heal.
+    /// How long after the heal the last view was live again.
     pub(crate) live_ms: u64,
-    /// The most lag within a third of the ttl.
+    /// The maximum lag within a third of the ttl.
     pub(crate) lag_ms: u64,
 }
 
-/// A run, as it is stored: a line of JSON.
+/// A run, as stored in a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) spec: RunSpec,
@@ -63,7 +63,7 @@ impl Report {
         Self { invalid: Some(why), ..Self::default() }
     }
 
-    /// Returns what is wrong, one thing a line.
+    /// Returns the failures of the run.
     pub(crate) fn failures(&self) -> Vec<String> {
         let mut failures = self.problems.clone();
         let mut add = |is_wrong: bool, text: String| {
@@ -74,19 +74,22 @@ impl Report {
         let (ms, missing) = (self.missing_ms, self.missing);
         add(
             ms > 0,
-            format!("living instances were missing in views {missing} times, {ms} ms in all"),
+            format!("live instances were missing in views {missing} times, {ms} ms in total"),
         );
-        add(self.late_stale > 0, format!("{} views were stale too late", self.late_stale));
+        add(self.late_stale > 0, format!("{} views became stale too late", self.late_stale));
         add(self.double_holders > 0, format!("{} double holders", self.double_holders));
-        add(self.disturbed > 0, format!("{} views were stale without a fault", self.disturbed));
-        add(self.lost > 0, format!("{} owners were lost without a fault", self.lost));
+        add(self.disturbed > 0, format!("{} views became stale without a fault", self.disturbed));
+        add(self.lost > 0, format!("{} owners became unlisted without a fault", self.lost));
         let (late, bound) = (self.late_returns, self.bound_ms);
         let worst = self.returns_ms.last().copied().unwrap_or_default();
-        add(late > 0, format!("{late} returned too late, after {worst} ms, bound {bound} ms"));
+        add(
+            late > 0,
+            format!("{late} owners returned too late, the last after {worst} ms, bound {bound} ms"),
+        );
         failures
     }
 
-    /// Judges a run that ended.
+    /// Judges a completed run.
     pub(crate) fn judge(stage: &Stage, evidence: &Evidence) -> Self {
         let end = Instant::now();
         let ttl = stage.ttl;
@@ -116,7 +119,7 @@ impl Report {
         report.missing_ms =
             absences.iter().map(|(from, until)| millis(*until - *from).max(1)).sum();
         let lag = |from: Instant, took: Duration| stage.lag.between(from, from + took);
-        // Whether a time is late, and if so, whether the lag alone explains it. Own work is not lag.
+        // Whether a time exceeds its bound. Counts those that scheduling lag alone may explain.
         let mut excused = 0;
         let mut is_late = |from: Instant, took: Duration, bound: Duration| {
             let over = took.saturating_sub(bound + ANSWER);
@@ -147,7 +150,7 @@ impl Report {
             report.late_returns += u32::from(is_late(from, took, evidence.bound));
         }
         report.returns_ms.sort_unstable();
-        // A lease that expired since its owner was not scheduled is back when it is.
+        // An owner that was not scheduled may lose its lease, and returns when it is scheduled.
         let is_excused = |(from, until): &(Instant, Instant)| {
             let before = from.checked_sub(ttl).unwrap_or(*from);
             *until - *from <= stage.lag.between(before, *until)
@@ -157,7 +160,7 @@ impl Report {
         report
     }
 
-    /// A run in which each failure may be due to lag is invalid.
+    /// Marks the run as invalid if lag may explain each failure.
     fn invalidate_if_starved(
         &mut self,
         excused: u32,
@@ -176,7 +179,7 @@ impl Report {
         }
         self.starved = true;
         self.invalid = Some(format!(
-            "starved: the lag was up to {} ms in a third of the ttl, {} ms is tolerated: {}",
+            "starved: the scheduling lag was up to {} ms in a third of the ttl, the limit is {} ms: {}",
             self.lag_ms,
             millis(tolerated),
             self.failures().join("; ")
@@ -184,12 +187,12 @@ impl Report {
     }
 }
 
-/// Returns how much lag within a third of the ttl, the time that a renewal may take, leaves a failure valid.
+/// Returns the maximum lag within a third of the ttl, the interval of renewals, with which failures count.
 fn tolerated(ttl: Duration) -> Duration {
     (ttl / 6).max(Duration::from_millis(300))
 }
 
-/// Returns when instances were missing in the states of a view, each time from when until when.
+/// Returns the intervals in which instances were missing in the states of a view.
 fn missing(states: &[State], end: Instant) -> Vec<(Instant, Instant)> {
     let mut open = BTreeMap::<&InstanceId, Instant>::new();
     let mut absences = Vec::new();
@@ -223,8 +226,8 @@ fn live_after(states: &[State], healed: Instant, end: Instant) -> Duration {
     first.saturating_duration_since(healed)
 }
 
-/// Returns from when on an owner should have returned, and how long after that it was active and listed for good. At
-/// the end, if it never was.
+/// Returns the start of the bound of an owner, and how long after that it was active and listed for good, or until the
+/// end if it never was.
 fn returned(
     stage: &Stage,
     owner: &Owner,
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_missing_until_a_state_has_it() {
+    fn an_instance_is_missing_until_a_state_contains_it() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let live = Status::Live;

@@ -1,4 +1,4 @@
-//! The schedules: what goes wrong, and where.
+//! The schedules: faults, and the servers that they apply to.
 
 use crate::bounds::WATCHES_OWN_RECORD;
 use crate::topology::{Store, Topology};
@@ -7,39 +7,39 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
-/// What goes wrong in a run. Its name begins with that of the finding that it repeats.
+/// The faults of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Schedule {
-    /// The links of owners and views are silent. Later new connections work, and the old ones stay silent.
+    /// The links of owners and views are silent. Later new connections work, but old ones stay silent.
     SilentLink,
-    /// The store is killed, and starts again with its data.
+    /// The store is killed and restarted with its data.
     Restart,
-    /// The store is killed, and starts again without its data.
+    /// The store is killed and restarted without its data.
     Wipe,
-    /// The leader is paused, and goes on.
+    /// The leader is paused and resumed.
     PausedLeader,
-    /// One server of several is paused, and goes on before the others replace it.
+    /// One server of several is paused, and resumed before a failover.
     PausedNode,
-    /// The links of clients to one server of several are silent.
+    /// The links of clients to one of several servers are silent.
     SilentNode,
-    /// Only what carries the watches of views is silent.
+    /// Only the connections or streams with the watches of views are silent.
     SilentFeed,
-    /// A Redis is killed: alone it starts again with its data, else a replica takes over.
+    /// A Redis is killed. Without replicas it is restarted with its data; else a replica takes over.
     Crash,
-    /// The runtime that handles were made on is shut down.
+    /// The runtime that created the handles is shut down.
     LostRuntime,
-    /// The scripts of a Redis are flushed all the time.
+    /// The scripts of Redis are flushed continuously.
     FlushedScripts,
     /// The replicas that must acknowledge writes are paused.
     PausedReplicas,
-    /// Replies to a start are delayed while a newer incarnation starts.
+    /// Replies to a registration are delayed while a newer incarnation registers.
     SlowClaim,
     /// Keys are deleted by hand.
     DeletedKey,
     /// All keys are deleted by hand.
     WipedPrefix,
-    /// Keys are deleted by hand as soon as they are back.
+    /// Keys are deleted by hand each time that they are registered again.
     DeletedAgain,
     /// Views reconnect over a slow link to a large backlog.
     SlowBacklog,
@@ -86,7 +86,7 @@ impl Schedule {
         }
     }
 
-    /// Returns the schedules that a name on the command line stands for: `A2` is also `A2-wiped`.
+    /// Returns the schedules that a name selects: `A2` also selects `A2-wiped`.
     pub(crate) fn named(name: &str) -> Result<Vec<Self>> {
         let is_named = |one: &Self| {
             let rest = one.name().strip_prefix(name);
@@ -95,12 +95,12 @@ impl Schedule {
         let found: Vec<Self> = Self::ALL.into_iter().filter(is_named).collect();
         if found.is_empty() {
             let names = Self::ALL.map(Self::name).join(", ");
-            bail!("there is no such schedule, schedule=`{name}`, there is: {names}");
+            bail!("unknown schedule `{name}`, expected one of {names}");
         }
         Ok(found)
     }
 
-    /// Returns whether it makes sense on these servers.
+    /// Returns whether the schedule applies to these servers.
     pub(crate) fn runs_on(self, topology: Topology) -> bool {
         use Topology::{Cluster, Etcd, EtcdThree, Redis, Sentinel};
         match self {
@@ -119,17 +119,16 @@ impl Schedule {
         }
     }
 
-    /// Returns whether it says something with this ttl. In a ttl below 4 s an election takes most of a lease, and
-    /// nobody promises that it survives one.
+    /// Returns whether the schedule applies to this ttl. Below 4 s, a lease may not survive an election.
     pub(crate) fn runs_with(self, ttl: Duration) -> bool {
         self != Self::PausedLeader || ttl >= Duration::from_secs(4)
     }
 
-    /// Returns whether the short form runs it on these servers.
+    /// Returns whether the short form runs the schedule on these servers.
     pub(crate) fn is_quick(self, topology: Topology) -> bool {
         let repairs = matches!(self, Self::DeletedKey | Self::DeletedAgain);
         match topology {
-            // Until then a deleted instance may be missing for longer than a view retains it.
+            // Without own-record watches, a deleted instance may be missing for longer than a view retains it.
             Topology::Etcd if repairs => WATCHES_OWN_RECORD,
             Topology::Etcd | Topology::Redis => true,
             Topology::EtcdThree => self == Self::PausedLeader,
@@ -137,7 +136,7 @@ impl Schedule {
         }
     }
 
-    /// Returns how long a run takes, about.
+    /// Estimates how long a run takes.
     pub(crate) fn estimate(self, topology: Topology, ttl: Duration, quick: bool) -> Duration {
         let start = if topology.store() == Store::Etcd { 4 } else { 3 };
         let fault = match self {
@@ -179,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_names_all_of_its_schedules() {
+    fn a_name_selects_its_variants() {
         assert_eq!(Schedule::named("A2").unwrap(), [Schedule::Restart, Schedule::Wipe]);
         assert_eq!(Schedule::named("A2-wiped").unwrap(), [Schedule::Wipe]);
         let error = Schedule::named("A").unwrap_err().to_string();

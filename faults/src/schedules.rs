@@ -20,22 +20,22 @@ use anyhow::Result;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a run may take, besides some ttls. One that hangs is invalid.
+/// The timeout of a run, plus four ttls. A run that times out is invalid.
 const RUN_WITHIN: Duration = Duration::from_secs(180);
 
-/// Makes one run.
+/// Executes one run.
 pub(crate) async fn run(spec: RunSpec) -> Report {
     let limit = RUN_WITHIN + 4 * spec.cell.ttl();
     match timeout(limit, judged(spec)).await {
         Ok(Ok(report)) => report,
         Ok(Err(error)) => Report::invalid(format!("{error:#}")),
-        Err(_) => Report::invalid(format!("it did not end within {limit:?}")),
+        Err(_) => Report::invalid(format!("the run did not end within {limit:?}")),
     }
 }
 
 async fn judged(spec: RunSpec) -> Result<Report> {
     let mut stage = Stage::open(spec).await?;
-    tracing::info!("all owners are shown");
+    tracing::info!("all views show all owners");
     let evidence = inject(&mut stage).await?;
     tracing::info!(proof = %evidence.proof, "the fault is over");
     stage.settle(&evidence).await;

@@ -1,4 +1,4 @@
-//! The servers of a run, and the links to them.
+//! The servers of a run, and the links of clients to them.
 
 use crate::topology::Topology;
 use anyhow::{Context, Result};
@@ -13,10 +13,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many members a replicated etcd has.
+/// The number of members of a replicated etcd.
 pub(crate) const MEMBERS: usize = 3;
 
-/// A key of the shard of the service, on Redis.
+/// A key of the shard of the service on Redis.
 pub(crate) const KEY: &str = "{registry/15}:log";
 
 /// Running servers, each a child process.
@@ -29,7 +29,7 @@ pub(crate) enum Servers {
     Cluster(Box<RedisCluster>),
 }
 
-/// The link of some clients to servers: a proxy for each. Without proxies the clients connect directly.
+/// The link of some clients: a proxy per server, or none for direct connections.
 #[derive(Debug, Default)]
 pub(crate) struct Link(pub(crate) Vec<Proxy>);
 
@@ -40,7 +40,7 @@ impl Link {
         others.for_each(|(_, proxy)| proxy.inject(Fault::Refuse));
     }
 
-    /// Passes everything on.
+    /// Heals all proxies.
     pub(crate) fn open(&self) {
         self.0.iter().for_each(Proxy::heal);
     }
@@ -48,7 +48,7 @@ impl Link {
 
 impl Servers {
     pub(crate) async fn start(topology: Topology) -> Result<Self> {
-        // A Redis that is killed must come back with all that it acknowledged.
+        // A killed Redis must keep all acknowledged writes.
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];
         let own = |options: ServerOptions, arguments: &[&str]| ServerOptions {
             url: None,
@@ -89,7 +89,7 @@ impl Servers {
         with_ttl(&format!("{scheme}://{}", hosts.join(",")), ttl)
     }
 
-    /// Starts a proxy in front of each server. The links to a Sentinel's or a Cluster's servers have proxies already.
+    /// Starts a proxy in front of each server. The servers of a Sentinel or Cluster already have proxies.
     pub(crate) async fn link(&self) -> Result<Link> {
         let mut proxies = Vec::new();
         for address in self.addresses()? {
@@ -98,7 +98,7 @@ impl Servers {
         Ok(Link(proxies))
     }
 
-    /// Returns where clients connect to, but for the servers of a Sentinel or a Cluster.
+    /// Returns the addresses of the servers, or none for a Sentinel or Cluster.
     pub(crate) fn addresses(&self) -> Result<Vec<SocketAddr>> {
         let endpoints = match self {
             Self::Etcd(server) => vec![server.endpoint()],
@@ -108,13 +108,12 @@ impl Servers {
         };
         let parse = |endpoint: String| {
             let address = endpoint.trim_start_matches("http://");
-            address.parse().with_context(|| format!("no address, endpoint=`{endpoint}`"))
+            address.parse().with_context(|| format!("the endpoint `{endpoint}` is not an address"))
         };
         endpoints.into_iter().map(parse).collect()
     }
 
-    /// Returns the URL of one server that lists what the store lists, past links that are silent. On an etcd of
-    /// three it is that of the members that do not lead.
+    /// Returns the URL of a server without silent links: the primary of Redis, or the followers of a replicated etcd.
     pub(crate) async fn direct_url(&self, ttl: Duration) -> Result<String> {
         let url = match self {
             Self::Etcd(_) | Self::Redis(_) => return Ok(self.url(ttl)),
@@ -132,14 +131,14 @@ impl Servers {
         Ok(with_ttl(&url, ttl))
     }
 
-    /// Returns the URL of all members of an etcd but one.
+    /// Returns the URL of all members of etcd except one.
     pub(crate) fn url_without(members: &EtcdCluster, without: usize, ttl: Duration) -> String {
         let others = (0..MEMBERS).filter(|member| *member != without);
         let others = others.map(|member| members.endpoint(member).replace("http://", ""));
         with_ttl(&format!("etcd://{}", others.collect::<Vec<_>>().join(",")), ttl)
     }
 
-    /// Returns all servers of an etcd, or the one of a Redis that stands alone.
+    /// Returns the process of a store that is not replicated.
     pub(crate) fn processes(&mut self) -> Result<Vec<&mut Process>> {
         Ok(match self {
             Self::Etcd(server) => vec![server.process()?],
@@ -161,7 +160,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Deletes the data of all servers, which were killed.
+    /// Deletes the data of all killed servers.
     pub(crate) fn wipe(&mut self) -> Result<()> {
         match self {
             Self::EtcdThree(members) => {
@@ -174,7 +173,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Starts all servers again. Returns when they answer.
+    /// Restarts all servers, and waits until they respond.
     pub(crate) async fn restart(&mut self) -> Result<()> {
         match self {
             Self::EtcdThree(members) => members.restart_all().await?,
@@ -187,7 +186,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Kills the primary, and waits until another server has taken over. Returns both.
+    /// Kills the primary, waits until another server has taken over, and returns both.
     pub(crate) async fn fail_over(&mut self) -> Result<(usize, usize)> {
         match self {
             Self::Sentinel(servers) => {
@@ -200,7 +199,7 @@ impl Servers {
                 nodes.process(primary).kill()?;
                 Ok((primary, nodes.successor_of(primary, KEY).await?))
             }
-            _ => anyhow::bail!("no server takes over here"),
+            _ => anyhow::bail!("these servers have no failover"),
         }
     }
 }

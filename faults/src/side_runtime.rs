@@ -1,4 +1,4 @@
-//! A runtime of its own, on which handles are made, and which is shut down while others use them.
+//! A separate runtime, which creates handles and is shut down while others use them.
 
 use crate::owner::Owner;
 use crate::servers::connect;
@@ -12,10 +12,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// The service of the owners on it. On Redis it shares a shard with the service that is looked at.
+/// The service of the owners on this runtime. On Redis it shares the shard of the observed service.
 const SERVICE: &str = "side-27.rpc";
 
-/// A runtime with a thread of its own.
+/// A runtime with its own thread.
 #[derive(Debug)]
 pub(crate) struct SideRuntime {
     runtime: Option<Runtime>,
@@ -29,8 +29,7 @@ impl SideRuntime {
         Ok(Self { runtime: Some(runtime), users: Vec::new() })
     }
 
-    /// Connects to a store, and uses the handle on this runtime until that is shut down: for a view, and for a
-    /// registration.
+    /// Connects to a store, and uses the handle on this runtime for a view and a registration until the shutdown.
     pub(crate) async fn connect(&mut self, url: &str) -> Result<Arc<dyn Registry>> {
         let runtime = self.runtime.as_ref().context("the runtime is shut down")?;
         let (sender, connected) = oneshot::channel();
@@ -40,14 +39,14 @@ impl SideRuntime {
                 Ok((registry, used)) => (Ok(registry), Some(used)),
                 Err(error) => (Err(error), None),
             };
-            // It fails only if the run has ended.
+            // The receiver is only dropped if the run has ended.
             sender.send(outcome).ok();
             pending::<()>().await;
         }));
         connected.await.context("the runtime is shut down")?
     }
 
-    /// Shuts it down. Returns how many handles were used on it until then.
+    /// Shuts the runtime down, and returns how many handles it used until then.
     pub(crate) async fn shut_down(&mut self) -> usize {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_owners_share_the_shard_of_the_service() {
+    fn the_service_shares_the_shard_of_the_observed_service() {
         assert_eq!(crate::spread::key_of(&SERVICE.parse().unwrap()), crate::servers::KEY);
     }
 }

@@ -1,4 +1,4 @@
-//! Services beside the one that is looked at, spread over all shards of a Redis.
+//! Neighbours: other services, on all shards of Redis.
 
 use crate::owner::Owner;
 use crate::servers::connect;
@@ -9,10 +9,10 @@ use registry_core::ServiceName;
 use registry_engine::{Discovery, DiscoveryOptions};
 use std::sync::Arc;
 
-/// How many services there are: as many as shards, which leaves no primary of a Cluster without one.
+/// The number of neighbours: one per shard, so that each primary of a Cluster has some.
 const SERVICES: u8 = 16;
 
-/// A service of one instance, and a view of it.
+/// A service with one instance, and a view of it.
 #[derive(Debug)]
 pub(crate) struct Neighbour {
     pub(crate) service: ServiceName,
@@ -20,7 +20,7 @@ pub(crate) struct Neighbour {
     pub(crate) tap: Arc<Tap>,
 }
 
-/// Starts the services. One process has all of their owners, and another one all of their views.
+/// Starts the services. All owners share a connection, and all views share another one.
 pub(crate) async fn spread(url: &str, options: &DiscoveryOptions) -> Result<Vec<Neighbour>> {
     let (owners, views) = (connect(url).await?, connect(url).await?);
     let discovery = Discovery::new(views, options.clone());
@@ -37,7 +37,7 @@ fn name_of(n: u8) -> Result<ServiceName> {
     Ok(format!("service-{n:02}").parse()?)
 }
 
-/// Returns a key of the shard of a service on Redis, as the layout has it: FNV-1a of the name, modulo 16.
+/// Returns a key of the shard of a service on Redis: FNV-1a of the name, modulo 16.
 pub(crate) fn key_of(service: &ServiceName) -> String {
     const SHARDS: u64 = 16;
     let hash = service.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shard_of_the_service_is_the_one_that_is_written_down() {
+    fn the_key_constant_is_in_the_shard_of_the_service() {
         let service = crate::stage::SERVICE.parse().unwrap();
         assert_eq!(key_of(&service), crate::servers::KEY);
     }

@@ -1,4 +1,4 @@
-//! What all schedules need: servers, owners, views, and a record of what the store lists.
+//! The setup of all schedules: servers, owners, views, and a record of what the store lists.
 
 use crate::bounds::return_bound;
 use crate::cell::RunSpec;
@@ -21,16 +21,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The service. On Redis the tests of a Cluster know its shard.
+/// The service. `KEY` in `servers` names its shard on Redis.
 pub(crate) const SERVICE: &str = "user.rpc";
 
-/// How many owners share a connection, as in one process.
+/// The number of owners that share a connection, as in one process.
 const OWNERS_A_PROCESS: usize = 10;
 
-/// How many views there are, each with a connection of its own.
+/// The number of views, each with its own connection.
 const VIEWS: usize = 3;
 
-/// How long all instances may take to be shown at the start.
+/// The timeout until all views show all instances at the start.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Running servers, owners and views.
@@ -45,49 +45,49 @@ pub(crate) struct Stage {
     pub(crate) displaced: Option<Owner>,
     pub(crate) taps: Vec<Arc<Tap>>,
     pub(crate) listing: Listing,
-    /// Past all links.
+    /// A registry without a link.
     pub(crate) direct: Arc<dyn Registry>,
     pub(crate) owner_link: Link,
     pub(crate) view_link: Link,
-    /// A link for each view, where a member of an etcd is to be silent: the view began on the member of its number.
+    /// A link per view, if one member of etcd is to be silent. Each view starts on the member with its number.
     pub(crate) member_links: Vec<Link>,
     pub(crate) silent_member: Option<usize>,
-    /// The runtime that the handles were made on, if not on that of the run.
+    /// The runtime that created the handles, if it is not that of the run.
     pub(crate) side_runtime: Option<SideRuntime>,
-    /// Services beside this one.
+    /// Other services.
     pub(crate) neighbours: Vec<Neighbour>,
     pub(crate) lag: LagRecord,
     pub(crate) servers: Servers,
-    /// From here on views show all owners.
+    /// When all views first showed all owners.
     pub(crate) ready_at: Instant,
 }
 
-/// What a schedule did, and what is to be expected of it.
+/// What a schedule did, and the expected consequences.
 #[derive(Debug)]
 pub(crate) struct Evidence {
     pub(crate) began: Instant,
-    /// When the store answered again on new connections.
+    /// When the store accepted new connections again.
     pub(crate) healed: Instant,
-    /// Whether the views' links were silent, or their servers were down, from one to the other.
+    /// Whether the links of views were silent, or their servers down, from `began` to `healed`.
     pub(crate) cut_views: bool,
-    /// The views that the fault does not concern: they must be live from one to the other.
+    /// The views that the fault does not affect: they must be live from `began` to `healed`.
     pub(crate) spared: Vec<Arc<Tap>>,
-    /// Whether the store must list all owners all the time.
+    /// Whether the store must always list all owners.
     pub(crate) spares_owners: bool,
-    /// Whether owners return from when the store unlisted them, and not from the heal.
+    /// Whether the bound starts when the store unlists an owner, instead of at the heal.
     pub(crate) from_deletion: bool,
-    /// How soon after that owners must be active and listed.
+    /// How soon owners must be active and listed again.
     pub(crate) bound: Duration,
-    /// How long to look on after the heal at least.
+    /// The minimum time to observe after the heal.
     pub(crate) tail: Duration,
-    /// How the fault took effect.
+    /// The evidence that the fault had an effect.
     pub(crate) proof: String,
-    /// How long records were away that were deleted before the last heal.
+    /// How long deleted records were missing before the last heal.
     pub(crate) returns: Vec<Duration>,
-    /// How many views said too late that they are stale, besides those that the states show.
+    /// The number of views that became stale too late, in addition to those that the states show.
     pub(crate) late_stale: u32,
     pub(crate) double_holders: u32,
-    /// What else is wrong.
+    /// Other failures.
     pub(crate) problems: Vec<String>,
 }
 
@@ -124,7 +124,9 @@ impl Stage {
                         pause().await;
                     }
                 };
-                lag::timeout(READY_WITHIN, live).await.context("a view does not begin")?;
+                lag::timeout(READY_WITHIN, live)
+                    .await
+                    .context("a view is not live at the start")?;
                 link.open();
                 taps.push(tap);
                 member_links.push(link);
@@ -174,13 +176,13 @@ impl Stage {
         });
         ready.await.context("the views do not show all owners at the start")?;
         stage.ready_at = Instant::now();
-        // Renewals are then anywhere in their interval.
+        // The fault then hits renewals at a random phase of their interval.
         sleep(ttl.mul_f64(stage.random.f64())).await;
-        ensure!(stage.is_whole(), "owners or views are in trouble before the fault");
+        ensure!(stage.is_whole(), "owners are not active or views are not live before the fault");
         Ok(stage)
     }
 
-    /// Returns whether all owners are active and listed, and all views live and whole.
+    /// Returns whether all owners are active and listed, and all views are live and complete.
     pub(crate) fn is_whole(&self) -> bool {
         let is_there = |owner: &Owner| owner.is_active() && self.listing.has(owner.id());
         let is_near = |one: &Neighbour| one.owner.is_active() && one.tap.shows(1);
@@ -194,7 +196,7 @@ impl Stage {
         self.taps.iter().chain(self.neighbours.iter().map(|one| &one.tap))
     }
 
-    /// Returns whether the schedule needs no more time: all are back, and the least time to look on has passed.
+    /// Waits until the minimum time has passed and all owners and views have recovered.
     async fn settled(&self, evidence: &Evidence) {
         tokio::time::sleep_until(evidence.healed + evidence.tail).await;
         while !self.is_whole() {
@@ -202,19 +204,19 @@ impl Stage {
         }
     }
 
-    /// Waits until all have recovered, or should have long ago.
+    /// Waits until all owners and views have recovered, or gives up.
     pub(crate) async fn settle(&self, evidence: &Evidence) {
-        /// How much later than at the bound an owner may return until it is given up.
+        /// How long after the bound the wait gives up.
         const GRACE: Duration = Duration::from_secs(15);
         let limit = evidence.bound.max(evidence.tail) + GRACE;
         if tokio::time::timeout_at(evidence.healed + limit, self.settled(evidence)).await.is_err() {
-            tracing::warn!("not all have recovered");
+            tracing::warn!("not all owners and views have recovered");
         }
     }
 
     /// Returns how long a fault lasts.
     pub(crate) fn fault_length(&mut self, least: u64, most: u64) -> Duration {
-        /// Longer than a ttl of 5 s, and until a backoff that doubles has grown.
+        /// Longer than a ttl of 5 s, and long enough for a backoff to grow.
         const QUICK: Duration = Duration::from_secs(12);
         let length = Duration::from_millis(self.random.u64(least * 1_000..=most * 1_000));
         if self.spec.quick { QUICK } else { length }
@@ -222,9 +224,9 @@ impl Stage {
 }
 
 impl Evidence {
-    /// A fault of the store or of all links, after which owners must return within the return bound.
+    /// Returns the evidence of a fault of the store or all links. Owners must return within the return bound.
     pub(crate) fn of_outage(began: Instant, healed: Instant, ttl: Duration, proof: String) -> Self {
-        /// Retention that ends one ttl too early shows in the tail.
+        /// The tail then detects retention that ends one ttl too early.
         const MORE: Duration = Duration::from_secs(2);
         Self {
             began,
@@ -243,7 +245,7 @@ impl Evidence {
         }
     }
 
-    /// A fault that nobody may notice, from `began` until now.
+    /// Returns the evidence of a fault until now that no owner or view may notice.
     pub(crate) fn of_no_outage(stage: &Stage, began: Instant, proof: String) -> Self {
         let spared = stage.all_taps().cloned().collect();
         let evidence = Self::of_outage(began, Instant::now(), stage.ttl, proof);
@@ -259,7 +261,7 @@ async fn links(servers: &Servers, schedule: Schedule) -> Result<(Link, Link)> {
         }
         Schedule::SilentFeed => {
             let views = servers.link().await?;
-            // Which reads the logs, on Redis.
+            // On Redis, XREAD reads the log.
             views.0.iter().for_each(|proxy| proxy.mark("XREAD"));
             (Link::default(), views)
         }
@@ -267,7 +269,7 @@ async fn links(servers: &Servers, schedule: Schedule) -> Result<(Link, Link)> {
     })
 }
 
-/// Returns the member that is to be silent: one that follows, so that no election is needed.
+/// Returns the member to silence: a follower, so that there is no election.
 async fn silent_member(servers: &Servers, spec: RunSpec) -> Result<Option<usize>> {
     Ok(match (servers, spec.cell.schedule) {
         (Servers::EtcdThree(members), Schedule::PausedNode | Schedule::SilentNode) => {
@@ -296,7 +298,7 @@ async fn direct_url(
     if past_faults { servers.direct_url(ttl).await } else { Ok(servers.url(ttl)) }
 }
 
-/// Waits a moment, until something is looked at again.
+/// Waits for the next poll.
 pub(crate) async fn pause() {
     sleep(Duration::from_millis(10)).await;
 }

@@ -1,11 +1,11 @@
-//! The table at the end, and the last line.
+//! The final table and the last line.
 
 use crate::cell::Cell;
 use crate::report::{Report, Run};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Returns the table: a line for each cell.
+/// Returns a table with a line per cell.
 pub(crate) fn table(runs: &[Run]) -> String {
     let mut cells = BTreeMap::<Cell, Vec<&Report>>::new();
     for run in runs {
@@ -61,7 +61,7 @@ pub(crate) fn table(runs: &[Run]) -> String {
     table
 }
 
-/// Returns the last line of the program, over all valid runs.
+/// Returns the last line of the program: the sums of all valid runs.
 pub(crate) fn last_line(runs: &[Run]) -> String {
     let valid = || runs.iter().map(|run| &run.report).filter(|report| report.invalid.is_none());
     let (faults, states) = (valid().count(), valid().map(|report| report.states).sum::<u64>());
@@ -69,7 +69,7 @@ pub(crate) fn last_line(runs: &[Run]) -> String {
     let stale: u32 = valid().map(|report| report.late_stale).sum();
     let double: u32 = valid().map(|report| report.double_holders).sum();
     format!(
-        "{faults} faults, {states} states, {missing} ms of a living instance missing, {stale} late Stale, \
+        "{faults} faults, {states} states, {missing} ms with a live instance missing, {stale} views stale too late, \
          {double} double holders"
     )
 }
@@ -78,7 +78,6 @@ fn line(words: &[&str; 14]) -> String {
     const WIDTHS: [usize; 14] = [9, 5, 10, 5, 4, 7, 10, 10, 6, 10, 6, 6, 6, 0];
     let mut line = String::new();
     for (n, (word, width)) in words.iter().zip(WIDTHS).enumerate() {
-        // Names to the left, figures to the right.
         let written = match n {
             0..3 => write!(line, "{word:width$} "),
             _ => write!(line, "{word:>width$} "),
@@ -103,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_has_the_figures_of_valid_runs() {
+    fn the_last_line_sums_up_valid_runs() {
         let good =
             Report { states: 10, returns_ms: vec![5, 9, 70], bound_ms: 1_000, ..Report::default() };
         let bad = Report { missing_ms: 7, ..good.clone() };
         let invalid = Report { invalid: Some("no effect".to_owned()), ..bad.clone() };
         let line = last_line(&[run(good.clone()), run(good.clone())]);
-        let expected = "2 faults, 20 states, 0 ms of a living instance missing, 0 late Stale, 0 double holders";
+        let expected = "2 faults, 20 states, 0 ms with a live instance missing, 0 views stale too late, 0 double holders";
         assert_eq!(line, expected);
         assert!(
             last_line(&[run(good.clone()), run(bad), run(invalid.clone())])

@@ -10,28 +10,27 @@ use tokio::time::Instant;
 
 /// A record of all states of a view.
 ///
-/// `View::changed` reports states in between as one, so a task that awaits it may miss some. This is not a task but
-/// a waker: the view's task calls it after each state that it publishes, and goes on when it has looked.
+/// A task that awaits `View::changed` may miss states in between. This is a waker instead: the view's task calls it
+/// after each state that it publishes, before it continues.
 #[derive(Debug)]
 pub(crate) struct Tap(Mutex<Record>);
 
 #[derive(Debug)]
 struct Record {
-    /// Taken when the record ends.
+    /// `None` when the record has ended.
     view: Option<View>,
-    /// All instances that it has shown.
+    /// All instances that the view has shown.
     shown: BTreeSet<InstanceId>,
     states: Vec<State>,
 }
 
-/// What matters of a state.
+/// The recorded part of a state.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) at: Instant,
     pub(crate) status: Status,
-    /// How many instances it shows.
     pub(crate) len: usize,
-    /// The instances that an earlier state had, and this one lacks.
+    /// The instances of earlier states that this one lacks.
     pub(crate) missing: Vec<InstanceId>,
 }
 
@@ -43,7 +42,7 @@ pub(crate) enum Status {
 }
 
 impl Tap {
-    /// Records the states of `view` from now on.
+    /// Starts to record the states of a view.
     pub(crate) fn start(view: View) -> Arc<Self> {
         let record = Record { view: Some(view), shown: BTreeSet::new(), states: Vec::new() };
         let tap = Arc::new(Self(Mutex::new(record)));
@@ -52,17 +51,17 @@ impl Tap {
         tap
     }
 
-    /// Ends the record, and returns all states.
+    /// Stops recording, and returns all states.
     pub(crate) fn finish(&self) -> Vec<State> {
         let mut record = self.lock();
         let view = record.view.take();
         let states = record.states.clone();
         drop(record);
-        drop(view); // its waiter holds this tap
+        drop(view); // the waker in the view holds this tap
         states
     }
 
-    /// Returns whether the last state is live and shows all of so many instances.
+    /// Returns whether the last state is live and shows at least `len` instances.
     pub(crate) fn shows(&self, len: usize) -> bool {
         self.last().is_some_and(|state| state.status == Status::Live && state.len >= len)
     }
@@ -81,7 +80,7 @@ impl Tap {
         self.lock().states.last().cloned()
     }
 
-    /// Looks at each state there is, and waits for the next.
+    /// Records each available state, and registers the waker for the next.
     fn listen(self: &Arc<Self>) {
         let waker = Waker::from(self.clone());
         let mut context = Context::from_waker(&waker);
@@ -91,7 +90,7 @@ impl Tap {
             let polled = pin!(view.changed()).poll(&mut context);
             match polled {
                 Poll::Ready(Ok(())) => record.look(),
-                // The runtime ends, or the next state calls the waker.
+                // The runtime has ended, or the next state calls the waker.
                 Poll::Ready(Err(_)) | Poll::Pending => return,
             }
         }
@@ -148,7 +147,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[tokio::test]
-    async fn an_instance_that_was_shown_and_is_not_any_more_is_missing() {
+    async fn an_instance_that_a_later_state_lacks_is_missing() {
         let registry = Arc::new(MemRegistry::new());
         let options = DiscoveryOptions::default().with_retain(false);
         let view = Discovery::new(registry.clone(), options).view(&"a".parse().unwrap());
@@ -171,14 +170,14 @@ mod tests {
         let states = tap.finish();
         assert_eq!(states.last().unwrap().missing, [instance.id().clone()]);
         assert!(states[..states.len() - 1].iter().all(|state| state.missing.is_empty()));
-        assert_eq!(Arc::strong_count(&tap), 1, "no waker is left behind");
+        assert_eq!(Arc::strong_count(&tap), 1, "the view still holds a waker");
     }
 
-    /// A thousand changes at once are several states.
+    /// A view publishes a thousand changes as several states.
     #[tokio::test]
     async fn no_state_is_skipped() {
         const INSTANCES: usize = 1_000;
-        /// How many changes a view makes one state of, at most.
+        /// The maximum number of changes that a view merges into one state.
         const BURST: usize = 256;
         let registry = MemRegistry::new();
         let options = DiscoveryOptions::default();

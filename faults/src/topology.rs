@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How many servers there are, and how they replicate each other.
+/// The number of servers, and their replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Topology {
@@ -14,7 +14,7 @@ pub(crate) enum Topology {
     /// An etcd of three members.
     #[value(name = "three")]
     EtcdThree,
-    /// A Redis.
+    /// A Redis without replicas.
     #[value(name = "standalone")]
     Redis,
     /// A primary, two replicas and three sentinels.
@@ -23,7 +23,6 @@ pub(crate) enum Topology {
     Cluster,
 }
 
-/// The kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Store {
     Etcd,

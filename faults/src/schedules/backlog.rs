@@ -1,4 +1,4 @@
-//! Views reconnect over a slow link, while the store has many changes for them: live is only a view that has them.
+//! Views reconnect over a slow link to a large backlog. A view must not be live before it has the backlog.
 
 use crate::stage::{Evidence, Stage, pause};
 use crate::tap::Status;
@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout};
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     const CHANGES: usize = 100;
-    /// Each as large as this, so that all of them take a second.
+    /// The size of a change. All changes together take a second.
     const METADATA: usize = 1_000;
-    /// A load must be over within a ttl.
+    /// Fast enough to complete a load within a ttl.
     const BYTES_PER_SECOND: u32 = 150_000;
     const LONG: Duration = Duration::from_secs(3_600);
     const NOTICED_WITHIN: Duration = Duration::from_secs(5);
@@ -31,7 +31,9 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
             pause().await;
         }
     };
-    timeout(NOTICED_WITHIN, noticed).await.context("no effect: views are live without a link")?;
+    timeout(NOTICED_WITHIN, noticed)
+        .await
+        .context("no effect: views are live without a connection")?;
 
     let text: String =
         std::iter::repeat_with(|| stage.random.alphanumeric()).take(METADATA).collect();
@@ -55,18 +57,18 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
             pause().await;
         }
     };
-    timeout(ARRIVES_WITHIN, arrived).await.context("the backlog does not arrive")?;
+    timeout(ARRIVES_WITHIN, arrived).await.context("the backlog did not arrive")?;
     let took = healed.elapsed();
     let bytes: u64 = stage.view_link.0.iter().map(|proxy| proxy.hits().throttled_bytes).sum();
     stage.view_link.0.iter().for_each(Proxy::heal);
-    ensure!(bytes > (CHANGES * METADATA) as u64, "no effect: only {bytes} bytes were slow");
+    ensure!(bytes > (CHANGES * METADATA) as u64, "no effect: only {bytes} bytes were throttled");
 
     let early = stage.taps.iter().filter(|tap| {
         let is_early = |status, len| status == Status::Live && len < all;
         tap.states_since(healed).iter().any(|state| is_early(state.status, state.len))
     });
     let late_stale = u32::try_from(early.count()).unwrap_or(u32::MAX);
-    let proof = format!("{CHANGES} changes arrived within {took:?}, {bytes} bytes over slow links");
+    let proof = format!("{CHANGES} changes arrived within {took:?}, {bytes} bytes were throttled");
     let evidence = Evidence::of_outage(began, healed, stage.ttl, proof);
     Ok(Evidence { cut_views: false, late_stale, tail: Duration::ZERO, ..evidence })
 }

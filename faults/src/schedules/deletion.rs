@@ -1,4 +1,4 @@
-//! Records that somebody deletes by hand, beside the registry.
+//! Records that are deleted by hand.
 
 use crate::bounds::{repair_bound, return_bound};
 use crate::operator::Operator;
@@ -8,7 +8,7 @@ use registry_core::{InstanceId, LeaseId};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// An instance, and the lease that its record hangs on.
+/// An instance, and the lease of its record.
 type Victim = (InstanceId, LeaseId);
 
 /// Deletes the records of one to four owners.
@@ -32,16 +32,16 @@ pub(super) async fn prefix(stage: &mut Stage) -> Result<Evidence> {
     Ok(evidence(stage, (began, returns), bound, proof))
 }
 
-/// Deletes the record of an owner each time that it is back.
+/// Deletes the record of an owner each time that it is registered again.
 pub(super) async fn again(stage: &mut Stage) -> Result<Evidence> {
     const ROUNDS: u32 = 5;
-    // Who is deleted again and again backs off: 100 ms, doubled with each further time.
+    // Repeated deletions make the owner back off: 100 ms, doubled each time.
     const BACKOFF: Duration = Duration::from_millis(100 << (ROUNDS - 2));
     let (mut operator, victims) = (Operator::of(&stage.servers).await?, victims(stage, 1));
     let bound = repair_bound(operator.store(), stage.ttl).max(return_bound(stage.ttl)) + BACKOFF;
     let (mut all, mut began) = (Vec::new(), Instant::now());
     for _ in 0..ROUNDS {
-        // The record hangs on another lease if the owner had to register anew.
+        // The record has a new lease if the owner registered again.
         let victims = victims
             .iter()
             .map(|(id, lease)| (id.clone(), stage.listing.lease(id).unwrap_or(*lease)));
@@ -70,7 +70,7 @@ async fn delete(
     Ok((began, returns))
 }
 
-/// Waits until all records are back. One that does not come back returns at the end of the wait.
+/// Waits until all records are registered again. A record that is not counts as returned at the end of the wait.
 async fn await_return(
     stage: &Stage,
     operator: &mut Operator,

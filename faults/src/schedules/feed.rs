@@ -1,4 +1,4 @@
-//! Only what carries the watches of views is silent, while all else on their links flows.
+//! Only the watches of views are silent. Other requests on their links work.
 
 use crate::stage::{Evidence, Stage, pause};
 use crate::tap::Status;
@@ -17,13 +17,13 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let began = Instant::now();
     for proxy in &stage.view_link.0 {
         match store {
-            // All connections that a log was read on. A view that connects anew is well.
+            // All connections that read a log. New connections work.
             Store::Redis => proxy.strand_marked(),
-            // All streams that stand. A watch that is opened anew is well.
+            // All open streams. A new watch works.
             Store::Etcd => proxy.inject(Fault::SilentStreams),
         }
     }
-    // Views are then live and wrong, and there is something to drop.
+    // Live views are then outdated, and the proxy has an event to drop.
     let newcomer =
         Instance::from_parts(stage.service.clone(), "late".parse()?, "10.0.0.2:8080".parse()?);
     stage.direct.register(&newcomer, &Claim::new(LONG)?, &CallOptions::DEFAULT).await?;
@@ -41,21 +41,21 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let all = timeout_at(began + length, all).await;
     all.with_context(|| format!("no effect: {} watches were silenced, not {views}", count()))?;
     sleep_until(began + length).await;
-    let told = stage.taps.iter().filter(|tap| {
+    let informed = stage.taps.iter().filter(|tap| {
         let states = tap.states_since(began);
         let first = states.iter().find(|state| state.len > stage.owners.len());
         first.is_some_and(|first| {
             !states.iter().any(|one| one.at <= first.at && one.status == Status::Stale)
         })
     });
-    let told = told.count();
-    ensure!(told == 0, "no effect: {told} views were told of a change by a silent watch");
+    let informed = informed.count();
+    ensure!(informed == 0, "no effect: {informed} views got a change from a silent watch");
     let proof = match store {
         Store::Redis => format!("{} connections of watches were silent", count()),
         Store::Etcd => format!("{} messages of watches were dropped", count()),
     };
     stage.view_link.0.iter().for_each(Proxy::heal);
     let evidence = Evidence::of_outage(began, Instant::now(), stage.ttl, proof);
-    // Owners have links of their own.
+    // The fault is only on the links of views.
     Ok(Evidence { spares_owners: true, ..evidence })
 }

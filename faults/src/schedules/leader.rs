@@ -1,4 +1,4 @@
-//! The leader of an etcd is paused, and goes on when another leads.
+//! The leader of etcd is paused, and resumed when another member leads.
 
 use crate::bounds::{repair_bound, return_bound};
 use crate::servers::Servers;
@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
-    /// In which the old leader may delete leases that it no longer governs.
+    /// The time in which the old leader may still revoke leases.
     const AFTERMATH: Duration = Duration::from_secs(3);
     let length = stage.fault_length(20, 20);
-    let Servers::EtcdThree(members) = &mut stage.servers else { bail!("no members here") };
+    let Servers::EtcdThree(members) = &mut stage.servers else {
+        bail!("these servers have no members")
+    };
     let leader = members.leader().await?;
     let began = Instant::now();
     members.process(leader).pause()?;
@@ -24,7 +26,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let healed = Instant::now();
     members.rejoined(leader).await?;
     let proof =
-        format!("member {successor} led after {elected:?}, {leader} was paused for {length:?}");
+        format!("member {leader} was paused for {length:?}, {successor} led after {elected:?}");
     let ttl = stage.ttl;
     let bound = return_bound(ttl).max(repair_bound(Store::Etcd, ttl));
     let evidence = Evidence::of_outage(began, healed, ttl, proof);

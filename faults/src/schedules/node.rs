@@ -1,4 +1,4 @@
-//! One server of several is silent, for longer than the silence timeout and too short for the others to replace it.
+//! One of several servers is silent for longer than the silence timeout, but too short for a failover.
 
 use crate::operator::redis_at;
 use crate::servers::{KEY, Servers};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 pub(super) enum By {
     /// Its process is paused.
     Pause,
-    /// The links of clients to it are silent. To the other servers it is well.
+    /// The links of clients to it are silent. Links between servers work.
     Link,
 }
 
@@ -26,16 +26,16 @@ pub(super) async fn run(stage: &mut Stage, by: By) -> Result<Evidence> {
     match &stage.servers {
         Servers::Cluster(_) => primary(stage, by).await,
         Servers::EtcdThree(_) => member(stage, by).await,
-        _ => bail!("there is one server here"),
+        _ => bail!("these servers are not replicated"),
     }
 }
 
-/// Silences the primary that has the service. Views of services on other primaries must not notice.
+/// Silences the primary of the service. Views of services on other primaries must not notice.
 async fn primary(stage: &mut Stage, by: By) -> Result<Evidence> {
-    /// How long the other nodes wait until they replace it: without it, they serve nobody meanwhile.
+    /// The time until a failover. During a failover the other nodes would serve no clients either.
     const NODE_TIMEOUT_MS: u32 = 60_000;
     let length = length(stage);
-    let Servers::Cluster(nodes) = &mut stage.servers else { bail!("no nodes here") };
+    let Servers::Cluster(nodes) = &mut stage.servers else { bail!("these servers have no nodes") };
     for node in 0..nodes.nodes() {
         let mut redis = redis_at(&nodes.address(node)).await?;
         let mut set = redis::cmd("CONFIG");
@@ -50,7 +50,7 @@ async fn primary(stage: &mut Stage, by: By) -> Result<Evidence> {
         }
     }
     let (elsewhere, all) = (spared.len(), stage.neighbours.len());
-    ensure!(elsewhere > 0 && elsewhere < all, "all services are on one side of the fault");
+    ensure!(elsewhere > 0 && elsewhere < all, "all services are on the silent primary, or none is");
     let began = Instant::now();
     let address = match by {
         By::Pause => {
@@ -72,24 +72,26 @@ async fn primary(stage: &mut Stage, by: By) -> Result<Evidence> {
     let owner = nodes.owner(KEY).await?;
     ensure!(owner == silent, "no effect: node {owner} took over");
     let proof = format!(
-        "node {silent} was silent by {by:?} for {length:?}, {elsewhere} of {all} neighbours elsewhere"
+        "node {silent} was silent by {by:?} for {length:?}, {elsewhere} of {all} neighbours were on others"
     );
     let evidence = Evidence::of_outage(began, healed, stage.ttl, proof);
     Ok(Evidence { spared, ..evidence })
 }
 
-/// Silences a member that follows. Each view began on a member of its own, and those on the others must not notice.
+/// Silences a follower. Each view started on its own member, and those on other members must not notice.
 async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
     const HEALTH: &str = "GET /health HTTP/1.0\r\n\r\n";
     let (length, Some(silent)) = (length(stage), stage.silent_member) else {
-        bail!("no member was chosen")
+        bail!("no member was selected")
     };
     let others = |(member, tap): (usize, &Arc<Tap>)| (member != silent).then(|| tap.clone());
     let spared = stage.taps.iter().enumerate().filter_map(others).collect();
-    let Servers::EtcdThree(members) = &mut stage.servers else { bail!("no members here") };
+    let Servers::EtcdThree(members) = &mut stage.servers else {
+        bail!("these servers have no members")
+    };
     let links: Vec<_> = stage.member_links.iter().map(|link| &link.0[silent]).collect();
     let moved = stage.taps.iter().filter(|tap| tap.was_stale()).count();
-    ensure!(moved == 0, "no effect: {moved} watches may have moved to other members");
+    ensure!(moved == 0, "no effect: {moved} views may have moved to other members");
     let began = Instant::now();
     match by {
         By::Pause => {
@@ -100,7 +102,7 @@ async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
             for proxy in &links {
                 proxy.inject(Fault::Blackhole);
             }
-            // Not over the link whose view is on the member: what that view sends is counted.
+            // Not over the link of the view on that member, whose bytes are counted.
             let other = &links[(silent + 1) % links.len()];
             ensure_silent(&other.address().to_string(), HEALTH).await?;
         }
@@ -110,7 +112,7 @@ async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
     match by {
         By::Pause => members.process(silent).resume()?,
         By::Link => {
-            ensure!(held > 0, "no effect: nothing was sent over the silent link");
+            ensure!(held > 0, "no effect: no client sent anything over the silent link");
             for link in &stage.member_links {
                 link.open();
             }
@@ -124,15 +126,15 @@ async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
     Ok(Evidence { spared, ..evidence })
 }
 
-/// Returns how long the server is silent: in some runs leases expire meanwhile, in others not.
+/// Returns how long the server is silent. In some runs leases expire in this time.
 fn length(stage: &mut Stage) -> Duration {
     const NOTICED: Duration = Duration::from_secs(1);
     stage.ttl.mul_f64(2.0 / 3.0 + stage.random.f64() * 4.0 / 3.0) + NOTICED
 }
 
-/// Asks a server that is to be silent.
+/// Checks that a server does not respond.
 async fn ensure_silent(address: &str, request: &str) -> Result<()> {
-    /// In which what was on its way when the server fell silent arrives.
+    /// The time for bytes in flight to arrive.
     const SETTLED: Duration = Duration::from_millis(50);
     const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
     sleep(SETTLED).await;
@@ -142,6 +144,6 @@ async fn ensure_silent(address: &str, request: &str) -> Result<()> {
         stream.read(&mut [0; 16]).await
     };
     let answer = timeout(ANSWERS_WITHIN, answer).await;
-    ensure!(answer.is_err(), "no effect: {address} answers: {answer:?}");
+    ensure!(answer.is_err(), "no effect: {address} responds: {answer:?}");
     Ok(())
 }

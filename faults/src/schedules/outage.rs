@@ -1,4 +1,4 @@
-//! A store that is killed: it comes back with its data, without, or another server takes over.
+//! A killed store: it is restarted with or without its data, or another server takes over.
 
 use crate::stage::{Evidence, Stage};
 use crate::tap::{Status, Tap};
@@ -17,7 +17,7 @@ pub(super) enum Data {
     Lost,
 }
 
-/// Kills all servers, and starts them again 20 s later.
+/// Kills all servers, and restarts them 20 s later.
 pub(super) async fn restart(stage: &mut Stage, data: Data) -> Result<Evidence> {
     let length = stage.fault_length(20, 20);
     let canary = register_canary(stage).await?;
@@ -30,7 +30,7 @@ pub(super) async fn restart(stage: &mut Stage, data: Data) -> Result<Evidence> {
     sleep(length).await;
     for address in &addresses {
         let refused = TcpStream::connect(address).await.is_err();
-        ensure!(refused, "no effect: somebody answers at {address}");
+        ensure!(refused, "no effect: {address} accepts connections");
     }
     let is_stale = |tap: &&Arc<Tap>| tap.last().is_some_and(|one| one.status == Status::Stale);
     let (cut, views) = (stage.taps.iter().filter(is_stale).count(), stage.taps.len());
@@ -38,12 +38,12 @@ pub(super) async fn restart(stage: &mut Stage, data: Data) -> Result<Evidence> {
     let healed = Instant::now();
     let listed = stage.direct.load(&canary, &CallOptions::DEFAULT).await?.records().len();
     let expected = usize::from(data == Data::Kept);
-    ensure!(listed == expected, "no effect: {listed} of 1 old record is listed, data={data:?}");
+    ensure!(listed == expected, "no effect: {listed} of 1 old records is listed, data {data:?}");
     let proof = format!("killed for {length:?}, data {data:?}, {cut} of {views} views stale");
     Ok(Evidence::of_outage(began, healed, stage.ttl, proof))
 }
 
-/// Kills a Redis. One that stands alone starts again with its data, else a replica takes over.
+/// Kills a Redis. Without replicas it is restarted with its data; else a replica takes over.
 pub(super) async fn crash(stage: &mut Stage) -> Result<Evidence> {
     if stage.spec.cell.topology == Topology::Redis {
         return restart(stage, Data::Kept).await;
@@ -54,11 +54,11 @@ pub(super) async fn crash(stage: &mut Stage) -> Result<Evidence> {
     let took = healed - began;
     let proof = format!("server {successor} took over from {primary} within {took:?}");
     let evidence = Evidence::of_outage(began, healed, stage.ttl, proof);
-    // A failover may be over before a view must have noticed.
+    // A failover may end before a view must notice.
     Ok(Evidence { cut_views: false, ..evidence })
 }
 
-/// Registers an instance that outlives the run, in a service of its own.
+/// Registers an instance of a separate service, which outlives the run.
 async fn register_canary(stage: &Stage) -> Result<ServiceName> {
     const LONG: Duration = Duration::from_secs(3_600);
     let canary: ServiceName = "canary.rpc".parse()?;

@@ -1,4 +1,4 @@
-//! The replicas that must acknowledge writes are paused, while the primary is well.
+//! The replicas that must acknowledge writes are paused. The primary works.
 
 use crate::operator::redis_at;
 use crate::servers::Servers;
@@ -12,7 +12,9 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     const LONGER: Duration = Duration::from_secs(5);
     const WAIT_MS: u32 = 100;
     let length = 3 * stage.ttl + LONGER;
-    let Servers::Sentinel(servers) = &mut stage.servers else { bail!("no replicas here") };
+    let Servers::Sentinel(servers) = &mut stage.servers else {
+        bail!("these servers have no replicas")
+    };
     let primary = servers.primary().await?;
     let mut redis = redis_at(&servers.address(primary)).await?;
     let began = Instant::now();
@@ -21,7 +23,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
         servers.process(*replica).pause()?;
     }
     sleep_until(began + length).await;
-    // Only what this connection wrote is waited for.
+    // WAIT only covers writes of this connection.
     redis::cmd("SET").arg("written").arg(1).query_async::<()>(&mut redis).await?;
     let wait = redis::cmd("WAIT").arg(1).arg(WAIT_MS).query_async::<u32>(&mut redis).await?;
     ensure!(wait == 0, "no effect: {wait} replicas acknowledge a write");

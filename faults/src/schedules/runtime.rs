@@ -1,4 +1,4 @@
-//! The runtime that handles were made on is shut down, while clones of them are used on another one.
+//! The runtime that created the handles is shut down, while their clones are used on another runtime.
 
 use crate::stage::{Evidence, Stage};
 use anyhow::{Context, Result, ensure};
@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
-    /// Until each registration was renewed several times, and each watch gave signs of life.
+    /// Long enough for several renewals and liveness probes.
     const LONGER: Duration = Duration::from_secs(3);
     let length = 2 * stage.ttl + LONGER;
-    let mut side = stage.side_runtime.take().context("no handle was made on another runtime")?;
+    let mut side = stage.side_runtime.take().context("no handle was created on another runtime")?;
     let began = Instant::now();
     let handles = side.shut_down().await;
     ensure!(handles > stage.taps.len(), "no effect: {handles} handles were used on the runtime");

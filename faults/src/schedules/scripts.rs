@@ -1,4 +1,4 @@
-//! A Redis whose scripts are flushed all the time.
+//! The scripts of Redis are flushed continuously.
 
 use crate::operator::redis_at;
 use crate::stage::{Evidence, Stage};
@@ -20,10 +20,10 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
         flushes += 1;
     }
     let least = PER_SECOND / 2 * u32::try_from(length.as_secs())?;
-    ensure!(flushes >= least, "no effect: scripts were flushed {flushes} times only");
+    ensure!(flushes >= least, "no effect: scripts were flushed only {flushes} times");
     let stats: String = redis::cmd("INFO").arg("errorstats").query_async(&mut redis).await?;
     let missed = stats.lines().find_map(|line| line.strip_prefix("errorstat_NOSCRIPT:count="));
-    let missed = missed.context("no effect: no script was missed")?;
-    let proof = format!("{flushes} flushes, after which {missed} calls had no script");
+    let missed = missed.context("no effect: no call missed its script")?;
+    let proof = format!("{flushes} flushes, {missed} calls missed their script");
     Ok(Evidence::of_no_outage(stage, began, proof))
 }

@@ -1,4 +1,4 @@
-//! A silent link: nothing flows on any connection of owners and views, and later only on new ones.
+//! A silent link: no connection of owners and views carries data, and later only new ones do.
 
 use crate::servers::{Link, Servers};
 use crate::stage::{Evidence, Stage, pause};
@@ -19,8 +19,8 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let expires = length > stage.ttl.max(Duration::from_secs(2)) + EXPIRY;
     ensure!(!expires || listed == 0, "no effect: {listed} leases were renewed over a silent link");
     let held = held(&stage.owner_link).min(held(&stage.view_link));
-    ensure!(!has_proxies || held > 0, "no effect: nothing was sent over the silent links");
-    // In every other run, views are back some time before their owners, which are then cut alone.
+    ensure!(!has_proxies || held > 0, "no effect: no client sent anything over the silent links");
+    // In about half of the runs, the links of views heal some time before those of owners.
     let share = if has_proxies && stage.random.bool() { stage.random.f64() / 2.0 } else { 0.0 };
     let alone = stage.ttl.mul_f64(share);
     heal(stage, alone).await;
@@ -45,8 +45,7 @@ fn silence(stage: &Stage) {
     }
 }
 
-/// Lets new connections pass, those of owners some time later. Those that stand, or were made meanwhile, stay silent for
-/// good.
+/// Accepts new connections, those of owners after another `alone`. All earlier connections stay silent.
 async fn heal(stage: &Stage, alone: Duration) {
     match &stage.servers {
         Servers::Sentinel(servers) => servers.strand_clients(),
@@ -66,7 +65,7 @@ fn strand(link: &Link) {
     }
 }
 
-/// Waits until connections are stranded, which a proxy counts when their tasks notice.
+/// Waits until a proxy has counted stranded connections.
 async fn stranded(stage: &Stage) -> Result<String> {
     const NOTICED_WITHIN: Duration = Duration::from_secs(5);
     if stage.owner_link.0.is_empty() {
@@ -78,7 +77,7 @@ async fn stranded(stage: &Stage) -> Result<String> {
             pause().await;
         }
     };
-    timeout(NOTICED_WITHIN, some).await.context("no effect: no connection stays silent")?;
+    timeout(NOTICED_WITHIN, some).await.context("no effect: no connection is stranded")?;
     Ok(format!("{} connections stranded", count()))
 }
 

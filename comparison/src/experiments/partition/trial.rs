@@ -254,8 +254,8 @@ fn late(n: usize) -> String {
 mod tests {
     use super::*;
 
-    /// A write to the isolated member of etcd began just before the heal. The new leader acknowledged it 140 ms later, and
-    /// it was counted as a write of the minority side.
+    /// A write to the isolated member of etcd began just before the heal. The new leader acknowledged it 140 ms later,
+    /// and it was counted as a write of the minority side.
     #[test]
     fn a_minority_write_counts_after_the_takeover_if_it_begins_after_it_and_ends_before_the_heal() {
         let start = Instant::now();
