@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// published is what a server publishes on this machine, and who reaches it.
+// published is the address that a server publishes on this machine, and whether it can be reached.
 type published struct {
 	ListenOn string `json:"listen_on"`
 	PodIP    string `json:"pod_ip"`
@@ -25,8 +25,8 @@ type published struct {
 	IPv6     bool   `json:"ipv6"`
 }
 
-// advertise prints what real servers publish in the etcd at an address, for a table of what they listen on and of POD_IP.
-// The port of all is shown as 8080.
+// advertise prints the addresses that servers publish in etcd, for some listen addresses and values of POD_IP. The
+// output shows each port as 8080.
 func advertise(etcd string) error {
 	logx.Disable()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd}, DialTimeout: 5 * time.Second})
@@ -80,7 +80,7 @@ func publishOn(client *clientv3.Client, etcd, listenOn, port string) (published,
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	// It listens a moment after it has published.
+	// The server publishes its address shortly before it listens.
 	for range 100 {
 		row.IPv4, row.IPv6 = reaches("127.0.0.1", port), reaches("::1", port)
 		if row.IPv4 || row.IPv6 {

@@ -23,11 +23,11 @@ import (
 	"google.golang.org/grpc"
 )
 
-// understood is what go-zero makes of a file.
+// understood is the configuration that go-zero reads from a file.
 type understood struct {
-	// Refused is set if it makes nothing of it.
+	// Refused is set if go-zero rejects the file.
 	Refused bool `json:"refused,omitempty"`
-	// Varies is set if it makes now this and now that of it.
+	// Varies is set if the result is not deterministic.
 	Varies bool              `json:"varies,omitempty"`
 	Server *understoodServer `json:"server,omitempty"`
 	Client *understoodClient `json:"client,omitempty"`
@@ -41,7 +41,7 @@ type understoodServer struct {
 
 type understoodClient struct {
 	Etcd *understoodPlace `json:"etcd,omitempty"`
-	// Direct has the addresses that are dialled.
+	// Direct has the dialled addresses.
 	Direct   []string `json:"direct,omitempty"`
 	App      string   `json:"app,omitempty"`
 	Token    string   `json:"token,omitempty"`
@@ -55,16 +55,16 @@ type understoodPlace struct {
 	ID    int64    `json:"id,omitempty"`
 	User  string   `json:"user,omitempty"`
 	Pass  string   `json:"pass,omitempty"`
-	// TLS has the certificate, its key and the authority.
+	// TLS has the certificate, its key and the CA.
 	TLS        []string `json:"tls,omitempty"`
 	SkipVerify bool     `json:"skip_verify,omitempty"`
 }
 
-// understand prints what go-zero makes of each file in a folder.
+// understand prints the configuration that go-zero reads from each file in a folder.
 //
-// The files in its folder `server` are read as the configuration of a server, those in `client` as that of a client,
-// and those in `both` as that of a server with a client `UserRpc`. `generated.json` has the texts of more of them.
-// Where `-env` ends a file's name, variables are expanded: those of `environment.json`.
+// The files in its folder `server` are configurations of a server, those in `client` of a client, and those in `both`
+// of a server with a client `UserRpc`. `generated.json` has the texts of more files. If a file name ends with `-env`,
+// go-zero expands the variables of `environment.json`.
 func understand(folder string) error {
 	logx.Disable()
 	var environment map[string]string
@@ -109,7 +109,7 @@ func understand(folder string) error {
 			return err
 		}
 	}
-	// One line for each, so that a change is easy to see.
+	// One line per file makes changes easy to see.
 	for at, name := range slices.Sorted(maps.Keys(all)) {
 		line, err := json.Marshal(all[name])
 		if err != nil {
@@ -128,7 +128,7 @@ func understand(folder string) error {
 	return nil
 }
 
-// understandOften reads a file often, since go-zero goes through the fields of a file in any order.
+// understandOften reads a file several times, because go-zero iterates over its fields in random order.
 func understandOften(kind, path string) (understood, error) {
 	var first string
 	var result understood
@@ -151,7 +151,7 @@ func understandOften(kind, path string) (understood, error) {
 			return understood{Varies: true}, nil
 		}
 		if again.Client != nil && again.Client.Direct != nil {
-			break // to dial takes a while
+			break // dialling takes long
 		}
 	}
 	return result, nil
@@ -226,7 +226,7 @@ func asClient(config zrpc.RpcClientConf) (*understoodClient, error) {
 		client.App, client.Token = config.App, config.Token
 	}
 	if len(config.Endpoints) == 0 && len(config.Target) == 0 {
-		// BuildTarget would read the files of TLS, which are not there.
+		// BuildTarget would read the TLS files, which do not exist.
 		if err := config.Etcd.Validate(); err != nil {
 			return nil, err
 		}
@@ -246,7 +246,7 @@ func asClient(config zrpc.RpcClientConf) (*understoodClient, error) {
 	return &client, err
 }
 
-// placeOf returns where a target of etcd points to, by the rules of go-zero's package `targets`, which is internal.
+// placeOf returns the hosts and the key of an etcd target, by the rules of go-zero's internal package `targets`.
 func placeOf(target string) *understoodPlace {
 	parsed, err := url.Parse(target)
 	if err != nil || (parsed.Scheme != "etcd" && parsed.Scheme != "discov") {
@@ -260,7 +260,7 @@ func placeOf(target string) *understoodPlace {
 	return &understoodPlace{Hosts: strings.FieldsFunc(hosts, isComma), Key: key}
 }
 
-// dialled returns what a client dials first.
+// dialled returns the addresses that a client dials first.
 func dialled(config zrpc.RpcClientConf) ([]string, error) {
 	var lock sync.Mutex
 	seen := map[string]bool{}
@@ -268,7 +268,7 @@ func dialled(config zrpc.RpcClientConf) ([]string, error) {
 		lock.Lock()
 		defer lock.Unlock()
 		seen[address] = true
-		return nil, errors.New("nobody is dialled here")
+		return nil, errors.New("connections are disabled")
 	})
 	client, err := zrpc.NewClient(config, zrpc.WithDialOption(note))
 	if err != nil {
@@ -280,7 +280,7 @@ func dialled(config zrpc.RpcClientConf) ([]string, error) {
 	lock.Lock()
 	defer lock.Unlock()
 	if len(seen) == 0 {
-		return nil, errors.New("it dials nobody")
+		return nil, errors.New("the client dials no address")
 	}
 	return slices.Sorted(maps.Keys(seen)), nil
 }

@@ -8,12 +8,12 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// work is how long an answer takes.
+// work is how long a response takes.
 const work = 5 * time.Millisecond
 
 const ask = "/interop.Desk/Ask"
 
-// answerer answers with the address of its server.
+// answerer responds with the address of its server.
 type answerer interface {
 	Ask(ctx context.Context, question *wrapperspb.StringValue) (*wrapperspb.StringValue, error)
 }
@@ -29,7 +29,7 @@ func (d desk) Ask(ctx context.Context, _ *wrapperspb.StringValue) (*wrapperspb.S
 	}
 }
 
-// deskService is what protoc would generate. The messages are those that every protobuf library has.
+// deskService is the description that protoc would generate. Its messages are part of protobuf.
 var deskService = grpc.ServiceDesc{
 	ServiceName: "interop.Desk",
 	HandlerType: (*answerer)(nil),
@@ -57,10 +57,10 @@ var deskService = grpc.ServiceDesc{
 	}},
 }
 
-// caller makes one call. It returns the address that answered, where the answer has one.
+// caller makes one call. It returns the address of the server, if the response has one.
 type caller func(ctx context.Context) (address string, err error)
 
-// askDesk asks the desk who it is.
+// askDesk calls Ask.
 func askDesk(connection grpc.ClientConnInterface) caller {
 	return func(ctx context.Context) (string, error) {
 		answer := new(wrapperspb.StringValue)
@@ -69,7 +69,7 @@ func askDesk(connection grpc.ClientConnInterface) caller {
 	}
 }
 
-// callOpenLoop makes a call every interval, whether earlier ones have ended or not, for ever.
+// callOpenLoop makes a call every interval, even if earlier ones have not ended. It never returns.
 func callOpenLoop(call caller) {
 	const interval = 5 * time.Millisecond
 	for next := time.Now(); ; next = next.Add(interval) {

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// event is what a participant says. Times are microseconds since 1970.
+// event is an event of a participant. At is in microseconds since 1970.
 type event struct {
 	At    int64  `json:"at"`
 	Event string `json:"event"`
-	// Address is that of a server that serves, or that answered a call.
+	// Address is that of the server that serves, or that responded to a call.
 	Address string `json:"address,omitempty"`
 	// Micros is how long a call took.
 	Micros int64 `json:"micros,omitempty"`
@@ -29,7 +29,7 @@ var (
 func emit(e event) {
 	writes.Lock()
 	defer writes.Unlock()
-	// It fails if nobody reads, and then the program is about to end.
+	// A write only fails if the driver has ended, and then this program ends, too.
 	_ = output.Encode(e)
 }
 

@@ -1,9 +1,9 @@
-// Command interop is one participant of a mixed fleet: a server or a caller on go-zero, or on etcd's naming resolver.
+// Command interop is a participant of a mixed fleet: a server or caller with go-zero or etcd's naming resolver.
 //
-// It says what happens on standard output, one line of JSON for each event, and ends with its standard input: a
-// participant does not outlive the program that started it.
+// It prints its events to standard output, one line of JSON each. It ends when its standard input ends, so that it does
+// not outlive the program that started it.
 //
-// It also says what go-zero understands and publishes, so that it can be compared with what this library does.
+// It also prints what go-zero reads from configurations and publishes, for comparison with this library.
 package main
 
 import (
@@ -12,7 +12,7 @@ import (
 	"os"
 )
 
-// participants has who there is in a fleet. Each takes the path of a configuration file of go-zero.
+// participants has the roles in a fleet. Each takes the path of a go-zero configuration file.
 var participants = map[string]func(file string) error{
 	"server":        serve,
 	"caller":        call,
@@ -23,8 +23,8 @@ var participants = map[string]func(file string) error{
 	"naming-caller": callByName,
 }
 
-// answers has what can be asked of go-zero: what it understands of the files in a folder, and what it publishes in the
-// etcd at an address.
+// answers has the queries about go-zero: the configurations that it reads from a folder, and the addresses that it
+// publishes in the etcd at an address.
 var answers = map[string]func(about string) error{
 	"conf":      understand,
 	"advertise": advertise,

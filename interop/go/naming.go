@@ -19,8 +19,8 @@ import (
 
 const dialTimeout = 5 * time.Second
 
-// serveByName runs a gRPC server that registers with etcd's naming package, whose endpoint lives as long as a lease of
-// 10 s is renewed. Nothing registers it again: the package leaves that to its user.
+// serveByName runs a gRPC server that registers with etcd's naming package under a lease of 10 s. The package does not
+// register a lost endpoint again, and neither does this server.
 func serveByName(file string) error {
 	const ttl = 10
 	var config zrpc.RpcServerConf
@@ -75,7 +75,7 @@ func serveByName(file string) error {
 	return err
 }
 
-// callByName calls through etcd's resolver and the balancer that its documentation shows.
+// callByName calls through etcd's resolver and the balancer of its documentation.
 func callByName(file string) error {
 	var config zrpc.RpcClientConf
 	if err := conf.Load(file, &config); err != nil {

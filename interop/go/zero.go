@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// serve runs a zrpc server as its documentation says.
+// serve runs a zrpc server as in its documentation.
 func serve(file string) error {
 	var config zrpc.RpcServerConf
 	if err := conf.Load(file, &config); err != nil {
@@ -34,12 +34,12 @@ func serve(file string) error {
 	return nil
 }
 
-// call runs a zrpc client that asks the desk.
+// call runs a zrpc client that calls Ask.
 func call(file string) error {
 	return callWith(file, askDesk)
 }
 
-// check runs a zrpc client that asks for the health of the server, which takes no work.
+// check runs a zrpc client that calls the health check, which does no work.
 func check(file string) error {
 	return callWith(file, func(connection grpc.ClientConnInterface) caller {
 		client := grpc_health_v1.NewHealthClient(connection)
@@ -64,7 +64,7 @@ func callWith(file string, calls func(grpc.ClientConnInterface) caller) error {
 	return nil
 }
 
-// publish keeps the address registered without a server.
+// publish registers the address without a server.
 func publish(file string) error {
 	var config zrpc.RpcServerConf
 	if err := conf.Load(file, &config); err != nil {
@@ -82,8 +82,8 @@ func publish(file string) error {
 	return nil
 }
 
-// subscribe says what the list of endpoints is whenever it changes. If SERVICES is set, it watches as many services,
-// whose keys are the one of the configuration, a dash and a number.
+// subscribe prints the list of endpoints whenever it changes. If SERVICES is a number n, it watches n services. Their
+// keys are the one of the configuration, a dash and a number.
 func subscribe(file string) error {
 	logx.Disable()
 	var config zrpc.RpcClientConf

@@ -1,4 +1,4 @@
-//! The configuration files: one file of go-zero for both languages.
+//! The configuration files in the format of go-zero, for both languages.
 
 use crate::store::Store;
 use anyhow::{Context, Result};
@@ -7,22 +7,22 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The zone in the metadata of servers that have some.
+/// The zone in the metadata of servers.
 pub(crate) const ZONE: &str = "eu-1";
 
-/// What participants are told beside who they are.
+/// The common part of all configurations.
 #[derive(Debug)]
 pub(crate) struct Configs {
     folder: PathBuf,
     server_hosts: Vec<String>,
     caller_hosts: Vec<String>,
-    /// The account and the certificates, as lines of the section `Etcd`.
+    /// The user and the certificates, as lines of the section `Etcd`.
     access: String,
-    /// The layout of etcd's resolver. A configuration of go-zero has none, so ours names a registry.
+    /// Whether to use the layout of etcd's resolver. go-zero has no field for that, so Rust programs get a URL.
     is_naming: bool,
 }
 
-/// A server.
+/// The configuration of a server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerConfig<'a> {
     pub(crate) name: &'a str,
@@ -53,7 +53,7 @@ impl Configs {
     /// Writes the file of a server.
     pub(crate) fn server(&self, server: &ServerConfig<'_>) -> Result<PathBuf> {
         let ServerConfig { name, key, listen_on, id, has_metadata } = server;
-        // The load shedding of go-zero's servers is off: they would refuse calls since the machine is busy.
+        // Disables load shedding, with which go-zero's servers would reject calls on a busy machine.
         let mut text = format!("Name: {name}\nListenOn: \"{listen_on}\"\nCpuThreshold: 0\n");
         text += &self.etcd(&self.server_hosts, key);
         if let Some(id) = id {
@@ -79,7 +79,7 @@ impl Configs {
         format!("{log}Etcd:\n  Hosts: [{hosts}]\n  Key: {key}\n{access}")
     }
 
-    /// Returns the field that names a registry, for programs in Rust.
+    /// Returns the field with the URL of the registry for Rust programs.
     fn registry(&self, hosts: &[String]) -> String {
         if !self.is_naming {
             return String::new();
@@ -94,7 +94,7 @@ impl Configs {
     }
 }
 
-/// Returns the section that go-zero passes over, with these fields in it.
+/// Returns a section with these fields, which go-zero ignores.
 fn section(fields: &str) -> String {
     if fields.is_empty() {
         return String::new();

@@ -1,6 +1,6 @@
-//! The service that is called: a server answers with its address, after some work.
+//! The called service: a server responds with its address after some work.
 //!
-//! Its messages are `google.protobuf.StringValue`, which every protobuf library has, so nothing is generated.
+//! Its messages are `google.protobuf.StringValue`, so it needs no generated code.
 
 use service_registry::grpc::Channel;
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use tonic::server::{NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-/// How long an answer takes.
+/// How long a response takes.
 const WORK: Duration = Duration::from_millis(5);
 
 const ASK: &str = "/interop.Desk/Ask";
@@ -63,7 +63,7 @@ where
     }
 }
 
-/// The answer to one call.
+/// The method `Ask`.
 struct Answer(Arc<str>);
 
 impl UnaryService<String> for Answer {

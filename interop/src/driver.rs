@@ -1,4 +1,4 @@
-//! Makes all runs, one after the other.
+//! Executes all runs, one after the other.
 
 use crate::options::Options;
 use crate::plan::plan;
@@ -15,13 +15,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How often a run is made at most: again only after it was starved.
+/// The maximum number of attempts of a run. Only a starved run is repeated.
 const TRIES: usize = 3;
 
-/// How long a run may take: more than any does.
+/// The timeout of a run.
 const RUN_WITHIN: Duration = Duration::from_secs(240);
 
-/// Runs the program. Returns whether all pairings were good.
+/// Runs the program. Returns whether all pairings passed.
 pub(crate) async fn run(options: &Options) -> Result<bool> {
     let specs = plan(options)?;
     let folder = match options.resume.as_ref().or(options.output.as_ref()) {
@@ -33,7 +33,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
         old.iter().rfind(|run| run.spec == *spec && run.report.invalid.is_none()).cloned()
     };
     let mut left: Duration = specs.iter().filter(|one| done(one).is_none()).map(estimate).sum();
-    eprintln!("{} runs: results and logs in {}", specs.len(), folder.display());
+    eprintln!("{} runs; results and logs are in {}", specs.len(), folder.display());
     let mut runs = Vec::new();
     for (number, spec) in (1..).zip(&specs) {
         let run = if let Some(run) = done(spec) {
@@ -59,7 +59,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
             println!("{}: {remark}", run.spec);
         }
         let compared = run.report.compared(&run.spec);
-        // A run that came to nothing has no pairings, and fails.
+        // A run without pairings counts as one, and fails.
         pairings += compared.len().max(1);
         failed += run.failed();
     }
@@ -67,17 +67,19 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Makes a run, and makes it again if it was starved.
+/// Executes a run, and repeats it if it was starved.
 async fn one(options: &Options, spec: RunSpec, logs: &Path) -> Report {
     let mut report = Report::default();
     for _ in 0..TRIES {
         let run = async {
             fs::remove_dir_all(logs).ok();
-            fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
+            fs::create_dir_all(logs)
+                .with_context(|| format!("cannot create {}", logs.display()))?;
             make(Stage::open(spec, &options.go, &options.release, logs).await?).await
         };
         let outcome = within(RUN_WITHIN, run).await;
-        report = match outcome.context("it does not end") {
+        report = match outcome.with_context(|| format!("the run did not end within {RUN_WITHIN:?}"))
+        {
             Ok(Ok(report)) => report,
             Ok(Err(error)) | Err(error) => Report::invalid(format!("{error:#}")),
         };
@@ -88,7 +90,7 @@ async fn one(options: &Options, spec: RunSpec, logs: &Path) -> Report {
     report
 }
 
-/// A new folder, named after the time.
+/// Returns the path of a new folder, named after the current time.
 fn new_folder() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     #[expect(clippy::disallowed_methods, reason = "a date for people")]

@@ -1,10 +1,10 @@
-//! What a participant says on its standard output: one line of JSON for each event, in Go and in Rust.
+//! The events that a participant in Go or Rust prints to standard output, one line of JSON each.
 
 use serde::{Deserialize, Serialize};
 use std::io::{Write, stdout};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// An event, and when it was. All times are microseconds since 1970, by the clock that all processes share.
+/// An event with its time, in microseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Event {
     pub(crate) at: u64,
@@ -15,16 +15,16 @@ pub(crate) struct Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum What {
-    /// A server listens, or is about to.
+    /// A server listens or is about to.
     Serving { address: String },
-    /// A call that began at that time has ended.
+    /// A call has ended. `at` is its start.
     Call {
         #[serde(default)]
         micros: u64,
-        /// The server that answered.
+        /// The server that responded.
         #[serde(default)]
         address: String,
-        /// Why it failed; empty if it did not.
+        /// Why the call failed, or empty.
         #[serde(default)]
         error: String,
     },
@@ -35,16 +35,16 @@ pub(crate) enum What {
     },
 }
 
-/// Writes an event.
+/// Prints an event.
 pub(crate) fn emit(at: u64, what: What) {
     let line = serde_json::to_string(&Event { at, what });
-    // Nobody reads if the driver has ended, and then this process is about to.
+    // A write only fails if the driver has ended, and then this process ends, too.
     if let Ok(line) = line {
         writeln!(stdout().lock(), "{line}").ok();
     }
 }
 
-/// Returns the time.
+/// Returns the time in microseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "events of several processes are compared")]
 pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_read_as_go_writes_them() {
+    fn events_of_go_are_parsed() {
         let lines = [
             (r#"{"at":7,"event":"serving","address":"[::1]:80"}"#, 7),
             (r#"{"at":8,"event":"call","address":"a:1","micros":5120}"#, 8),

@@ -1,23 +1,22 @@
-//! Figures that may be worse than those of Go with Go, each with the heading of its reason in `docs/go-zero.md`.
+//! Exceptions: figures that may be worse than those of Go with Go. `docs/go-zero.md` has the reasons.
 
 use crate::report::{Figure, Pairing};
 use crate::schedule::Schedule;
 use crate::spec::{Language, RunSpec};
 
-/// An exception.
 struct Exception {
     schedules: &'static [Schedule],
-    /// `rust` or `mixed`; empty for all.
+    /// `rust` or `mixed`, or empty for all.
     servers: &'static str,
     caller: Option<Language>,
     figure: Figure,
-    /// The row of the page that says why.
+    /// The heading of the reason in the page.
     reason: &'static str,
 }
 
 const EXCEPTIONS: [Exception; 2] = [drained_holder(Figure::Lost), drained_holder(Figure::Gap)];
 
-/// A caller in Go sees nobody for as long as the holder of an id drains.
+/// Returns an exception: a Go caller sees no instance while the holder of an id drains.
 const fn drained_holder(figure: Figure) -> Exception {
     Exception {
         schedules: &[Schedule::SameId],
@@ -44,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_stands_in_the_page_for_teams_with_go_zero() {
+    fn the_go_zero_page_has_each_reason() {
         let page = include_str!("../../docs/go-zero.md");
         for exception in &EXCEPTIONS {
             assert!(page.contains(exception.reason), "{}", exception.reason);

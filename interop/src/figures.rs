@@ -1,49 +1,48 @@
-//! What the calls of one caller show.
+//! The figures of one caller.
 
 use crate::event::{Event, What};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What happened to a fleet, and when.
+/// The times of the events in a fleet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks {
-    /// Calls count from here on.
+    /// Calls count from this time.
     pub(crate) began: u64,
-    /// And until here.
+    /// Calls count until this time.
     pub(crate) ended: u64,
-    /// The servers that were asked to end, or killed.
+    /// The servers that were terminated or killed.
     pub(crate) stops: Vec<(String, u64)>,
     /// The times before and after each kill.
     pub(crate) kills: Vec<(u64, u64)>,
-    /// The servers that were started, and when they said that they serve.
+    /// The started servers, and the times of their events `Serving`.
     pub(crate) starts: Vec<(String, u64)>,
-    /// For how many microseconds keys were away.
+    /// How long keys were missing, in microseconds.
     pub(crate) back: Vec<u64>,
     pub(crate) problems: Vec<String>,
 }
 
 /// The figures of one caller. Times are in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)] // a release with more figures resumes what an older one began
+#[serde(default)] // `--resume` reads results with fewer figures
 pub(crate) struct Figures {
     pub(crate) calls: u64,
     pub(crate) lost: u64,
-    /// How many calls were under way when a server was killed.
+    /// The number of calls in flight when a server was killed.
     pub(crate) under_way: u64,
-    /// The longest time in which no call succeeded.
+    /// The longest time without a successful call.
     pub(crate) gap_ms: u64,
-    /// How long a server that was stopped was still called, at most.
+    /// The longest time that a stopped server was still called.
     pub(crate) gone_ms: Option<u64>,
-    /// How long it took until a server that was started was called, at most.
+    /// The longest time until a started server was called.
     pub(crate) found_ms: Option<u64>,
-    /// How long a key was away that was deleted, at most.
+    /// The longest time that a deleted key was missing.
     pub(crate) back_ms: Option<u64>,
     pub(crate) p99_micros: u64,
-    /// Why calls failed, each with its number.
+    /// The errors of failed calls, with their counts.
     pub(crate) errors: BTreeMap<String, u64>,
 }
 
-/// A call that ended.
 struct Call<'a> {
     start: u64,
     end: u64,
@@ -52,7 +51,7 @@ struct Call<'a> {
 }
 
 impl Figures {
-    /// Returns what the events of a caller show.
+    /// Evaluates the events of a caller.
     pub(crate) fn of(events: &[Event], marks: &Marks) -> Self {
         let mut calls: Vec<Call<'_>> = events.iter().filter_map(Call::of).collect();
         calls.retain(|call| (marks.began..marks.ended).contains(&call.start));
@@ -65,7 +64,7 @@ impl Figures {
             marks.kills.iter().any(|(before, after)| call.start <= *after && call.end >= *before)
         };
         let gone = marks.stops.iter().map(|(address, stopped)| {
-            // A call that fails was sent to the server that stopped last.
+            // A failed call counts for the server that stopped last.
             let next = marks.stops.iter().map(|(_, at)| *at).filter(|at| at > stopped).min();
             let is_its = |call: &&Call<'_>| {
                 let is_lost = call.is_lost() && next.is_none_or(|next| call.start < next);
@@ -109,7 +108,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Returns the longest time between two answers.
+/// Returns the longest time between two responses.
 fn longest_gap(calls: &[Call<'_>], marks: &Marks) -> u64 {
     let mut answers: Vec<u64> =
         calls.iter().filter(|call| !call.is_lost()).map(|call| call.end).collect();
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_was_killed_is_called_until_the_last_call_that_fails() {
+    fn a_killed_server_is_called_until_the_last_failed_call() {
         let ms = 1_000;
         let events = [
             call(10 * ms, 5 * ms, "a", ""),
@@ -155,12 +154,12 @@ mod tests {
         let figures = Figures::of(&events, &marks);
         assert_eq!((figures.lost, figures.under_way), (2, 1));
         assert_eq!(figures.gone_ms, Some(30), "from the kill to the call at 60 ms");
-        assert_eq!(figures.gap_ms, 50, "from the answer at 45 ms to that at 95 ms");
+        assert_eq!(figures.gap_ms, 50, "from the response at 45 ms to that at 95 ms");
         assert_eq!(figures.found_ms, None);
     }
 
     #[test]
-    fn a_server_that_is_never_called_is_found_at_the_end() {
+    fn a_server_that_is_never_called_counts_until_the_end() {
         let starts = vec![("b".to_owned(), 20_000)];
         let marks = Marks { ended: 100_000, starts, ..Marks::default() };
         let figures = Figures::of(&[call(30_000, 5_000, "b", "")], &marks);

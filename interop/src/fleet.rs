@@ -1,4 +1,4 @@
-//! A fleet: the servers of one service, and its callers.
+//! A fleet: the servers and callers of one service.
 
 use crate::config::{Configs, ServerConfig};
 use crate::event::{Event, What, now};
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How long a server may take until its callers call it.
+/// The timeout until all callers have called a server.
 const CALLED_WITHIN: Duration = Duration::from_secs(20);
 
-/// How participants are started.
+/// Starts participants.
 #[derive(Debug)]
 pub(crate) struct Launcher {
     pub(crate) configs: Configs,
@@ -43,11 +43,11 @@ pub(crate) struct Caller {
     pub(crate) program: Program,
 }
 
-/// The servers of one service, its callers, and a subscriber in Go where there is one.
+/// The servers and callers of one service, and a Go subscriber if there is one.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) key: String,
-    /// Of the servers at the start.
+    /// The languages of the initial servers.
     pub(crate) languages: [Language; 2],
     pub(crate) servers: Vec<Server>,
     pub(crate) callers: Vec<Caller>,
@@ -61,7 +61,7 @@ impl Launcher {
     fn start(&self, language: Language, role: &str, config: &Path) -> Result<Program> {
         let program = match language {
             Language::Go => self.go.join(self.peer.program()),
-            Language::Rust => env::current_exe().context("cannot find this program")?,
+            Language::Rust => env::current_exe().context("cannot find the path of this program")?,
         };
         let name = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Program::start(&program, role, config, &self.logs.join(format!("{name}.log")))
@@ -92,7 +92,7 @@ impl Fleet {
         }
     }
 
-    /// Starts a server. Does not wait for it.
+    /// Starts a server without waiting for it.
     pub(crate) fn launch(
         &mut self,
         launcher: &Launcher,
@@ -115,7 +115,7 @@ impl Fleet {
         Ok(Server { language, address, id, program })
     }
 
-    /// Starts a server, and waits until all callers call it. Returns when it said that it serves.
+    /// Starts a server, waits until all callers have called it, and returns the time of its event `Serving`.
     pub(crate) async fn start(
         &mut self,
         launcher: &Launcher,
@@ -131,20 +131,20 @@ impl Fleet {
         Ok(at)
     }
 
-    /// Waits until all callers had an answer of a server.
+    /// Waits until a server has responded to all callers.
     pub(crate) async fn called(&self, address: &str, since: u64) -> Result<()> {
         let is_it = |what: &What| matches!(what, What::Call { address: by, .. } if by == address);
         let calls = self.callers.iter().map(|caller| {
             let program = &caller.program;
             async move {
                 let called = program.event(since, CALLED_WITHIN, is_it).await;
-                called.with_context(|| format!("no answer of {address} in {}", self.key))
+                called.with_context(|| format!("no response from {address} in {}", self.key))
             }
         });
         try_join_all(calls).await.map(drop)
     }
 
-    /// Waits until no caller has lost a call for a second.
+    /// Waits for a second in which no call fails.
     pub(crate) async fn calm(&self) -> Result<()> {
         const CALM: u64 = 1_000_000;
         const WITHIN: Duration = Duration::from_secs(30);
@@ -157,10 +157,10 @@ impl Fleet {
             }
         };
         let calm = within(WITHIN, wait).await;
-        calm.with_context(|| format!("calls fail in {} before anything happens", self.key))
+        calm.with_context(|| format!("calls fail in {} before the schedule starts", self.key))
     }
 
-    /// Returns the lists that the subscriber saw with an endpoint that no server ever had.
+    /// Returns the lists of the subscriber with an endpoint that no server ever had.
     pub(crate) fn strange_lists(&self) -> Vec<Event> {
         let Some(subscriber) = &self.subscriber else { return Vec::new() };
         let is_strange = |event: &&Event| match &event.what {

@@ -1,4 +1,4 @@
-//! The keys of all servers, byte for byte as go-zero writes them.
+//! Compares the keys of all servers with those that go-zero writes, byte for byte.
 
 use crate::fleet::{Fleet, Server};
 use crate::operator::Entry;
@@ -12,12 +12,11 @@ use tokio::time::{Instant, sleep};
 /// The ttl that go-zero grants.
 const TTL: i64 = 10;
 
-/// Returns what is wrong with the keys of servers in Rust, and notes what is with those of others. A server may still be
-/// about to register.
+/// Returns errors in the keys of Rust servers, and notes those of Go servers. Waits for pending registrations.
 pub(crate) async fn problems(stage: &mut Stage, notes: &mut Vec<String>) -> Result<Vec<String>> {
     const WITHIN: Duration = Duration::from_secs(15);
     const PAUSE: Duration = Duration::from_millis(100);
-    // The one that was displaced has no key.
+    // The displaced server has no key.
     let is_shared = stage.spec.schedule == Schedule::SameId;
     let (Some(operator), false) = (&stage.operator, is_shared) else { return Ok(Vec::new()) };
     let mut operator = operator.clone();
@@ -39,7 +38,7 @@ pub(crate) async fn problems(stage: &mut Stage, notes: &mut Vec<String>) -> Resu
     Ok(problems)
 }
 
-/// Returns what is wrong with the keys of servers in Rust, and with those of others.
+/// Returns the errors in the keys of Rust servers, and in those of Go servers.
 fn compare(fleet: &Fleet, entries: &[Entry], peer: Peer) -> (Vec<String>, Vec<String>) {
     let (mut ours, mut others) = (Vec::new(), Vec::new());
     for server in &fleet.servers {
@@ -54,7 +53,9 @@ fn compare(fleet: &Fleet, entries: &[Entry], peer: Peer) -> (Vec<String>, Vec<St
         if server.language == Language::Rust { &mut ours } else { &mut others }.push(wrong);
     }
     let is_strange = |one: &&Entry| !fleet.addresses.iter().any(|address| one.is_of(address));
-    ours.extend(entries.iter().filter(is_strange).map(|one| format!("nobody's key: {one:?}")));
+    ours.extend(
+        entries.iter().filter(is_strange).map(|one| format!("a key of no server: {one:?}")),
+    );
     (ours, others)
 }
 
@@ -63,7 +64,7 @@ fn is_right(fleet: &Fleet, server: &Server, entry: &Entry, peer: Peer) -> bool {
     let named = id.map_or_else(|| entry.lease.to_string(), |id| id.to_string());
     let is_named = entry.key == format!("{}/{named}", fleet.key);
     let (is_named, value) = match peer {
-        // By custom its ids are addresses, and readers take any.
+        // Its readers accept any id.
         Peer::Naming => (true, format!(r#"{{"Op":0,"Addr":"{address}","Metadata":null}}"#)),
         _ => (is_named, address.clone()),
     };

@@ -1,11 +1,11 @@
-//! A fleet in Go beside ours: servers and callers in both languages, under the same schedules at the same time.
+//! Interoperability with Go: servers and callers in Go and Rust run the same schedules at the same time.
 //!
 //! ```sh
 //! cargo xtask interop --quick
 //! cargo xtask interop --schedule kill,drain --etcd 3.4 --members 1
 //! ```
 //!
-//! The programs in Go are in `interop/go`. See `--help`.
+//! The Go programs are in `interop/go`. See `--help`.
 
 mod config;
 mod desk;

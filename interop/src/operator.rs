@@ -1,4 +1,4 @@
-//! An operator who looks at the keys, and deletes some.
+//! An operator, who reads and deletes keys by hand.
 
 use crate::store::Store;
 use anyhow::{Context, Result, ensure};
@@ -7,17 +7,17 @@ use registry_testbed::servers::Etcd;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// How long an etcd that is well may take to answer.
+/// The timeout of a request to a healthy etcd.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether something has happened.
+/// The polling interval.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A connection past the proxies.
+/// A connection without a proxy.
 #[derive(Clone)]
 pub(crate) struct Operator(Client);
 
-/// A key with its value, its lease, and the ttl that was granted to that.
+/// A key with its value, its lease, and the granted ttl of the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) key: String,
@@ -27,7 +27,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Returns whether it is that of a server: go-zero's, or that of etcd's resolver.
+    /// Returns whether the key is that of a server, in the format of go-zero or etcd's resolver.
     pub(crate) fn is_of(&self, address: &str) -> bool {
         self.value == address || self.value.contains(&format!("\"{address}\""))
     }
@@ -40,10 +40,10 @@ impl Operator {
             options = options.with_user("root", Etcd::PASSWORD);
         }
         let client = timeout(ANSWER_WITHIN, Client::connect(store.endpoints(), Some(options)));
-        Ok(Self(client.await.context("etcd does not answer the operator")??))
+        Ok(Self(client.await.context("etcd does not respond to the operator")??))
     }
 
-    /// Returns all keys that begin with `prefix`, in order.
+    /// Returns all keys with a prefix, sorted.
     pub(crate) async fn entries(&mut self, prefix: &str) -> Result<Vec<Entry>> {
         let all = GetOptions::new().with_prefix();
         let answer = timeout(ANSWER_WITHIN, self.0.get(prefix, Some(all))).await??;
@@ -61,20 +61,20 @@ impl Operator {
         Ok(entries)
     }
 
-    /// Returns how many keys begin with `prefix`. An etcd that is away has none.
+    /// Counts the keys with a prefix, or returns 0 if etcd is unavailable.
     pub(crate) async fn count(&mut self, prefix: &str) -> i64 {
         let count = GetOptions::new().with_prefix().with_count_only();
         let answer = timeout(ANSWER_WITHIN, self.0.get(prefix, Some(count))).await;
         answer.map_or(0, |answer| answer.map_or(0, |answer| answer.count()))
     }
 
-    /// Returns the key of the server of an address.
+    /// Returns the key of the server with an address.
     pub(crate) async fn entry(&mut self, service: &str, address: &str) -> Result<Option<Entry>> {
         let entries = self.entries(&format!("{service}/")).await?;
         Ok(entries.into_iter().find(|entry| entry.is_of(address)))
     }
 
-    /// Waits until the server of an address has a key.
+    /// Waits until the server with an address has a key.
     pub(crate) async fn await_entry(
         &mut self,
         service: &str,
@@ -82,19 +82,21 @@ impl Operator {
         within: Duration,
     ) -> Result<()> {
         let wait = async {
-            // An etcd that is away is asked again.
+            // An unavailable etcd is polled again.
             while !matches!(self.entry(service, address).await, Ok(Some(_))) {
                 sleep(PAUSE).await;
             }
         };
-        timeout(within, wait).await.with_context(|| format!("{address} has no key"))
+        timeout(within, wait)
+            .await
+            .with_context(|| format!("{address} has no key within {within:?}"))
     }
 
-    /// Deletes a key, or all that begin with it.
+    /// Deletes a key, or all keys with this prefix.
     pub(crate) async fn delete(&mut self, key: &str, with_prefix: bool) -> Result<()> {
         let options = with_prefix.then(|| DeleteOptions::new().with_prefix());
         let answer = timeout(ANSWER_WITHIN, self.0.delete(key, options)).await??;
-        ensure!(answer.deleted() > 0, "no effect: nothing was deleted, key=`{key}`");
+        ensure!(answer.deleted() > 0, "no effect: the key `{key}` does not exist");
         Ok(())
     }
 
@@ -103,16 +105,16 @@ impl Operator {
         Ok(())
     }
 
-    /// Compacts the history up to now.
+    /// Compacts the history up to the current revision.
     pub(crate) async fn compact(&mut self) -> Result<()> {
         let answer = timeout(ANSWER_WITHIN, self.0.get("any", None)).await??;
-        let revision = answer.header().context("an answer without a header")?.revision();
+        let revision = answer.header().context("a response without a header")?.revision();
         let options = CompactionOptions::new().with_physical();
         timeout(ANSWER_WITHIN, self.0.compact(revision, Some(options))).await??;
         Ok(())
     }
 
-    /// Waits until `count` keys begin with `prefix`.
+    /// Waits until a prefix has `count` keys.
     pub(crate) async fn await_count(
         &mut self,
         prefix: &str,
@@ -125,6 +127,8 @@ impl Operator {
             }
         };
         let outcome = timeout(within, wait).await;
-        outcome.with_context(|| format!("not {count} keys under {prefix} within {within:?}"))
+        outcome.with_context(|| {
+            format!("the prefix {prefix} did not have {count} keys within {within:?}")
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! A server and a caller in Rust, made from the facade as the README says.
+//! A server and a caller in Rust, which use the facade as in the README.
 
 use crate::desk::{DeskServer, ask};
 use crate::event::{What, emit, now};
@@ -16,10 +16,10 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::Server;
 
-/// How often a caller calls.
+/// The interval between two calls.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Ends this process with its standard input: it does not outlive the driver.
+/// Ends this process when its standard input ends, so that it does not outlive the driver.
 pub(crate) fn end_with_driver() {
     std::thread::spawn(|| {
         io::copy(&mut stdin(), &mut io::sink()).ok();
@@ -27,15 +27,15 @@ pub(crate) fn end_with_driver() {
     });
 }
 
-/// Serves until a signal.
+/// Runs a server until a signal.
 pub(crate) async fn server(file: &Path) -> Result<()> {
     let config = ServerConfig::read(file)?;
     let address = config.listen_on().to_string();
     let listener = TcpListener::bind(&address).await;
-    let listener = listener.with_context(|| format!("cannot listen, address=`{address}`"))?;
+    let listener = listener.with_context(|| format!("cannot listen on `{address}`"))?;
     let lease = LeaseId::random();
     let instance = config.instance(listener.local_addr()?, lease)?;
-    let target = config.registry().context("the configuration names no registry")?;
+    let target = config.registry().context("the configuration names no registry: set `Etcd`")?;
     let registry = Client::builder_for(target.clone()).connect().await?;
     let registration = RegistrationOptions::default().with_lease(lease);
     let options = ServeOptions::default().with_registration(registration);
@@ -48,7 +48,7 @@ pub(crate) async fn server(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Calls in an open loop, for ever.
+/// Runs a caller in an open loop, forever.
 pub(crate) async fn caller(file: &Path) -> Result<()> {
     let channel = ClientConfig::read(file)?.connect().await?;
     let mut next = Instant::now();

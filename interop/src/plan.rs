@@ -1,4 +1,4 @@
-//! Which runs there are to be made.
+//! The plan: the runs to execute.
 
 use crate::options::Options;
 use crate::schedule::Schedule;
@@ -8,10 +8,10 @@ use crate::spec::{EtcdRelease, Peer, RunSpec};
 use crate::store::MEMBERS;
 use anyhow::{Result, ensure};
 
-/// An etcd, programs in Go, and how many hosts callers know.
+/// A release of etcd, its members, a Go library, and the number of etcd hosts that callers know.
 type Place = (EtcdRelease, usize, Peer, usize);
 
-/// Where all schedules are run: the newest go-zero on the oldest and on a new etcd, always with several hosts.
+/// The places of all schedules: the newest go-zero on the oldest and the newest etcd, with several hosts.
 const FULL: [Place; 4] = [
     (V34, 1, Zero110, 2),
     (V34, MEMBERS, Zero110, 2),
@@ -19,7 +19,7 @@ const FULL: [Place; 4] = [
     (V37, MEMBERS, Zero110, 2),
 ];
 
-/// What else there is: each pair of two values is in one of these.
+/// The other places. Each pair of two values occurs in one.
 const PAIRWISE: [Place; 16] = [
     (V34, 1, Zero19, 1),
     (V34, MEMBERS, Zero16, 2),
@@ -39,11 +39,11 @@ const PAIRWISE: [Place; 16] = [
     (V37, MEMBERS, Naming, 2),
 ];
 
-/// The schedules there.
-const TELLING: [Schedule; 4] =
+/// The schedules in the other places.
+const PAIRWISE_SCHEDULES: [Schedule; 4] =
     [Schedule::Join, Schedule::Drain, Schedule::Kill, Schedule::KeyDeleted];
 
-/// Returns the runs in the order in which they are made.
+/// Returns the runs in their order.
 pub(crate) fn plan(options: &Options) -> Result<Vec<RunSpec>> {
     let mut runs = Vec::new();
     let mut add = |place: Place, schedules: &[Schedule]| {
@@ -64,12 +64,12 @@ pub(crate) fn plan(options: &Options) -> Result<Vec<RunSpec>> {
             add(place, Schedule::all());
         }
         let is_chosen = !options.schedule.is_empty();
-        let elsewhere = if is_chosen { Schedule::all() } else { &TELLING };
+        let elsewhere = if is_chosen { Schedule::all() } else { &PAIRWISE_SCHEDULES };
         for place in PAIRWISE {
             add(place, elsewhere);
         }
     }
-    ensure!(!runs.is_empty(), "no schedule runs there");
+    ensure!(!runs.is_empty(), "none of these schedules runs with these options");
     Ok(runs)
 }
 
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_keep_to_their_time() {
+    fn both_forms_stay_within_their_time() {
         assert!(
             took("interop --quick") < Duration::from_secs(240),
             "{:?}",
@@ -108,7 +108,7 @@ mod tests {
         assert!(took("interop") < Duration::from_secs(3 * 3_600), "{:?}", took("interop"));
     }
 
-    /// A caller that knows one host only hides that others send an authority that most servers refuse.
+    /// Callers with several hosts send an authority that most servers reject. A caller with one host would hide that.
     #[test]
     fn all_schedules_are_run_with_several_hosts() {
         assert!(FULL.iter().all(|(_, _, _, hosts)| *hosts > 1));

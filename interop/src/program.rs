@@ -1,4 +1,4 @@
-//! A participant as the driver sees it: a child process, and what it has said.
+//! A participant: a child process and its events.
 
 use crate::event::{Event, What, now};
 use anyhow::{Context, Result, ensure};
@@ -15,16 +15,16 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::error::Elapsed;
 use tokio::time::sleep;
 
-/// How often the driver looks whether something has happened.
+/// The polling interval.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How long a program may take to end after SIGTERM: go-zero kills itself after 5.5 s.
+/// The timeout of a termination after SIGTERM. go-zero kills itself after 5.5 s.
 const END_WITHIN: Duration = Duration::from_secs(15);
 
-/// How much of the lag puts off what is awaited. Callers call for ever, so the lag of a fleet that hangs grows, too.
+/// The maximum extension of a timeout by scheduling lag. Callers never stop, so the lag also grows while a fleet hangs.
 const TOLERATED_LAG: Duration = Duration::from_secs(60);
 
-/// Waits until `future` is ready: up to `limit`, and the lag meanwhile.
+/// Waits for a future with a timeout of `limit`, plus the scheduling lag in that time.
 pub(crate) fn within<F: Future>(
     limit: Duration,
     future: F,
@@ -38,12 +38,12 @@ pub(crate) struct Program {
     name: String,
     child: Child,
     events: Arc<Mutex<Vec<Event>>>,
-    /// The program ends with it.
+    /// The program ends when this is closed.
     _stdin: Option<ChildStdin>,
 }
 
 impl Program {
-    /// Starts `program ROLE CONFIGURATION`. What it says beside its events goes to `log`.
+    /// Starts `program ROLE CONFIGURATION`. Output other than events goes to `log`.
     pub(crate) fn start(program: &Path, role: &str, config: &Path, log: &Path) -> Result<Self> {
         let name = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let file = File::options().create(true).append(true).open(log);
@@ -54,7 +54,7 @@ impl Program {
         let child = command.spawn();
         let mut child = child.with_context(|| format!("cannot run {}", program.display()))?;
         let events = Arc::new(Mutex::new(Vec::new()));
-        let output = child.stdout.take().context("a program without output")?;
+        let output = child.stdout.take().context("a program has no stdout")?;
         tokio::spawn(read(output, events.clone(), file));
         Ok(Self { name, _stdin: child.stdin.take(), child, events })
     }
@@ -63,7 +63,7 @@ impl Program {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for an event at or after `since`. Returns when it was.
+    /// Waits for an event at or after `since`, and returns its time.
     pub(crate) async fn event(
         &self,
         since: u64,
@@ -89,18 +89,21 @@ impl Program {
         within(limit, wait).await.with_context(|| {
             let last = self.events().last().map(|event| format!("{event:?}"));
             let last = last.unwrap_or_else(|| "nothing".to_owned());
-            format!("{} did not do what was awaited within {limit:?}; last: {last}", self.name)
+            format!(
+                "{} did not report the expected event within {limit:?}; the last one is {last}",
+                self.name
+            )
         })
     }
 
-    /// Returns when the last call was made that failed, or 0.
+    /// Returns the time of the last failed call, or 0.
     pub(crate) fn last_lost(&self) -> u64 {
         let is_lost =
             |event: &&Event| matches!(&event.what, What::Call { error, .. } if !error.is_empty());
         self.events().iter().filter(is_lost).map(|event| event.at).max().unwrap_or_default()
     }
 
-    /// Asks it to end. Returns when that was.
+    /// Sends SIGTERM, and returns the time.
     pub(crate) fn terminate(&self) -> Result<u64> {
         let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
         let pid = pid.with_context(|| format!("{} has ended", self.name))?;
@@ -108,36 +111,38 @@ impl Program {
         Ok(now())
     }
 
-    /// Waits until it has ended after [`terminate`](Self::terminate).
+    /// Waits for the end of the program after [`terminate`](Self::terminate).
     pub(crate) async fn ended(&mut self) -> Result<()> {
         let ended = within(END_WITHIN, self.child.wait()).await;
-        let status = ended.with_context(|| format!("{} does not end", self.name))??;
-        ensure!(status.success(), "{} failed, {status}", self.name);
+        let status = ended.with_context(|| {
+            format!("{} did not end within {END_WITHIN:?} after SIGTERM", self.name)
+        })??;
+        ensure!(status.success(), "{} failed: {status}", self.name);
         Ok(())
     }
 
-    /// Kills it. Returns the times before and after that.
+    /// Kills the program, and returns the times before and after.
     pub(crate) async fn kill(&mut self) -> Result<(u64, u64)> {
         let before = now();
         self.child.kill().await.context("cannot kill a program")?;
         Ok((before, now()))
     }
 
-    /// Fails if it has ended.
+    /// Fails if the program has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         let ended = self.child.try_wait()?;
-        ensure!(ended.is_none(), "{} has ended by itself: see its log", self.name);
+        ensure!(ended.is_none(), "{} ended unexpectedly: see its log", self.name);
         Ok(())
     }
 }
 
-/// Reads what a program says, to its end.
+/// Reads the output of a program.
 async fn read(output: ChildStdout, events: Arc<Mutex<Vec<Event>>>, mut log: File) {
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line) {
             Ok(event) => events.lock().unwrap_or_else(PoisonError::into_inner).push(event),
-            // A line of a log. If it cannot be written, nothing depends on it.
+            // a line of the log, which may be lost
             Err(_) => drop(writeln!(log, "{line}")),
         }
     }

@@ -1,4 +1,4 @@
-//! What came out of a run, and whether it is good.
+//! The report of a run, and its comparison with Go.
 
 use crate::event::What;
 use crate::exceptions::reason;
@@ -13,33 +13,33 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tokio::time::Instant;
 
-/// By how many milliseconds a time of ours may exceed that of Go with Go.
+/// The milliseconds by which a time of ours may exceed that of Go with Go.
 pub(crate) const MARGIN_MS: u64 = 100;
 
-/// How many calls are made in that time: a service that is away for so much longer loses them.
+/// The number of calls in that time, which a service without keys loses.
 const MARGIN_CALLS: u64 = MARGIN_MS / 5;
 
-/// How much lag, of all processes together, leaves a failure valid: as much as the run takes.
+/// The maximum lag of all processes with which failures count, as a multiple of the time of the run.
 const TOLERATED_LAG: u32 = 1;
 
-/// The result of a run, as it is stored.
+/// The report of a run, as stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)] // a release with more figures resumes what an older one began
+#[serde(default)] // `--resume` reads reports with fewer figures
 pub(crate) struct Report {
-    /// Why it says nothing.
+    /// Why the run is invalid.
     pub(crate) invalid: Option<String>,
-    /// Whether that is since the processes were not scheduled.
+    /// Whether the run is invalid because its processes were not scheduled.
     pub(crate) starved: bool,
     /// The first one is the reference: Go with Go.
     pub(crate) pairings: Vec<Pairing>,
-    /// What is wrong with our keys, or with what a subscriber in Go saw.
+    /// Errors in our keys, or in the lists of a Go subscriber.
     pub(crate) problems: Vec<String>,
-    /// What go-zero did that is worth knowing, and fails nothing.
+    /// Observations about go-zero, which do not fail the run.
     pub(crate) notes: Vec<String>,
     pub(crate) lag_ms: u64,
 }
 
-/// Servers and a caller, and the figures of that.
+/// Servers and a caller, with their figures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pairing {
     /// `go`, `rust` or `mixed`.
@@ -48,14 +48,14 @@ pub(crate) struct Pairing {
     pub(crate) figures: Figures,
 }
 
-/// A run, as it is stored: a line of JSON.
+/// A run, as stored in a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) spec: RunSpec,
     pub(crate) report: Report,
 }
 
-/// A figure that is compared.
+/// A compared figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Figure {
     Lost,
@@ -73,7 +73,7 @@ pub(crate) struct Failure {
     pub(crate) bound: u64,
 }
 
-/// Makes a run.
+/// Executes a run.
 pub(crate) async fn make(mut stage: Stage) -> Result<Report> {
     let mut report = Report::default();
     report.problems.extend(keys::problems(&mut stage, &mut report.notes).await?);
@@ -87,7 +87,10 @@ pub(crate) async fn make(mut stage: Stage) -> Result<Report> {
         report.problems.extend(marks.problems.iter().cloned());
         for event in fleet.strange_lists() {
             if let What::Endpoints { list } = event.what {
-                report.problems.push(format!("a subscriber in Go of {} saw {list:?}", fleet.key));
+                report.problems.push(format!(
+                    "the Go subscriber of {} saw an unknown endpoint: {list:?}",
+                    fleet.key
+                ));
             }
         }
         report.pairings.extend(fleet.callers.iter().map(|caller| Pairing {
@@ -98,7 +101,7 @@ pub(crate) async fn make(mut stage: Stage) -> Result<Report> {
     }
     if lag > began.elapsed() * TOLERATED_LAG && report.is_bad(&stage.spec) {
         report.starved = true;
-        report.invalid = Some(format!("starved: the lag was {} ms", report.lag_ms));
+        report.invalid = Some(format!("starved: the scheduling lag was {} ms", report.lag_ms));
     }
     Ok(report)
 }
@@ -108,7 +111,7 @@ impl Report {
         Self { invalid: Some(why), ..Self::default() }
     }
 
-    /// Returns the pairings that are compared, each with what is wrong.
+    /// Returns the compared pairings with their failures.
     pub(crate) fn compared(&self, spec: &RunSpec) -> Vec<(&Pairing, Vec<Failure>)> {
         let Some((reference, ours)) = self.pairings.split_first() else { return Vec::new() };
         let reference = &reference.figures;
@@ -116,7 +119,7 @@ impl Report {
         ours.iter().map(|one| (one, one.figures.failures(reference, margin))).collect()
     }
 
-    /// Returns whether something is wrong that is no exception.
+    /// Returns whether there is a failure that is not an exception.
     pub(crate) fn is_bad(&self, spec: &RunSpec) -> bool {
         let is_failed = |(pairing, failures): &(&Pairing, Vec<Failure>)| {
             failures.iter().any(|one| reason(spec, pairing, one.figure).is_none())
@@ -126,7 +129,7 @@ impl Report {
 }
 
 impl Figures {
-    /// Returns which figures are worse than those of Go with Go. `margin` more calls may be lost.
+    /// Returns the figures that are worse than those of Go with Go. `margin` more calls may be lost.
     pub(crate) fn failures(&self, reference: &Self, margin: u64) -> Vec<Failure> {
         let time = |ours: Option<u64>, go: Option<u64>| ours.zip(go.map(|go| go + MARGIN_MS));
         let figures = [
@@ -149,10 +152,10 @@ impl fmt::Display for Failure {
         let Self { figure, ours, bound } = self;
         match figure {
             Figure::Lost => write!(f, "{ours} calls lost, bound {bound}"),
-            Figure::Gap => write!(f, "no answer for {ours} ms, bound {bound} ms"),
+            Figure::Gap => write!(f, "no response for {ours} ms, bound {bound} ms"),
             Figure::Gone => write!(f, "called for {ours} ms after it stopped, bound {bound} ms"),
             Figure::Found => write!(f, "not called for {ours} ms, bound {bound} ms"),
-            Figure::Back => write!(f, "a key was away for {ours} ms, bound {bound} ms"),
+            Figure::Back => write!(f, "a key was missing for {ours} ms, bound {bound} ms"),
         }
     }
 }
@@ -162,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_that_is_worse_than_go_with_go_fails() {
+    fn a_figure_worse_than_go_with_go_fails() {
         let go = Figures { lost: 1, gap_ms: 20, gone_ms: Some(5), ..Figures::default() };
         let ours = Figures { lost: 2, under_way: 1, gap_ms: 120, ..go.clone() };
         assert_eq!(ours.failures(&go, 0), []);
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_that_go_does_not_have_is_not_compared() {
+    fn a_figure_without_a_reference_is_not_compared() {
         let ours = Figures { back_ms: Some(9_000), ..Figures::default() };
         assert_eq!(ours.failures(&Figures::default(), 0), []);
     }

@@ -1,4 +1,4 @@
-//! The schedules: what happens to a fleet while it is called.
+//! The schedules: events in a fleet under calls.
 
 use crate::spec::{Peer, RunSpec};
 use crate::store::MEMBERS;
@@ -6,20 +6,20 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The id that two servers have.
+/// The id that two servers share.
 pub(crate) const SAME_ID: Option<u32> = Some(7);
 
-/// A schedule. All fleets of a run go through it at the same time.
+/// A schedule. All fleets of a run execute it at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Schedule {
     /// Another server starts.
     Join,
-    /// A server is asked to end (SIGTERM).
+    /// A server is terminated (SIGTERM).
     Drain,
     /// A server is killed (SIGKILL).
     Kill,
-    /// Six servers are asked to end, one after the other, each replaced by a new one.
+    /// Six servers are terminated, one after the other, and each is replaced by a new one.
     Rolling,
     /// The key of a server is deleted by hand.
     KeyDeleted,
@@ -35,28 +35,28 @@ pub(crate) enum Schedule {
     Down15,
     /// etcd is down for 15 s and loses all data.
     Wiped,
-    /// etcd is compacted while all are connected.
+    /// etcd is compacted while all clients are connected.
     Compaction,
-    /// All links to etcd are down for 2 s; meanwhile a server ends, and etcd is compacted.
+    /// The links of callers to etcd are down for 2 s, while a server is terminated and etcd is compacted.
     CutCompaction,
-    /// The leader is killed, and started again 5 s later.
+    /// The leader is killed, and restarted 5 s later.
     LeaderChange,
     /// Two of three members are down for 6 s.
     QuorumLost,
-    /// Two servers have one `Etcd.ID`; the later one is asked to end.
+    /// Two servers have the same `Etcd.ID`, and the later one is terminated.
     SameId,
-    /// A server with an `Etcd.ID` is killed, and started at another port.
+    /// A server with an `Etcd.ID` is killed, and restarted at another port.
     MovedId,
     /// The servers in Rust have metadata and a weight. A side record is deleted by hand.
     SideKeys,
-    /// The servers listen on `[::1]`; one is asked to end.
+    /// The servers listen on `[::1]`, and one is terminated.
     #[value(name = "ipv6")]
     Ipv6,
-    /// The servers are published as `localhost`; one is asked to end.
+    /// The servers publish the host `localhost`, and one is terminated.
     Hostname,
-    /// etcd has users; a server is asked to end.
+    /// etcd requires a user, and a server is terminated.
     Auth,
-    /// etcd speaks mutual TLS; a server is asked to end.
+    /// etcd requires mutual TLS, and a server is terminated.
     Tls,
 }
 
@@ -65,7 +65,7 @@ impl Schedule {
         Self::value_variants()
     }
 
-    /// Returns whether it is part of the short form.
+    /// Returns whether the schedule is part of the short form.
     pub(crate) fn is_quick(self) -> bool {
         matches!(
             self,
@@ -85,17 +85,17 @@ impl Schedule {
         )
     }
 
-    /// Returns whether it can be run with these members and programs.
+    /// Returns whether the schedule applies to this number of members and this library.
     pub(crate) fn runs_with(self, members: usize, peer: Peer) -> bool {
         match self {
             Self::LeaderChange | Self::QuorumLost => members == MEMBERS && peer != Peer::Naming,
             Self::Join | Self::Drain | Self::Kill | Self::Rolling | Self::Compaction => true,
-            // etcd's package has no configuration, and registers nothing again.
+            // etcd's naming package has no configuration, and never registers a lost endpoint again.
             _ => peer != Peer::Naming,
         }
     }
 
-    /// Returns whether a service is without any key for a time, in which calls are lost.
+    /// Returns whether a service has no key for some time, in which calls are lost.
     pub(crate) fn unlists_all(self) -> bool {
         matches!(self, Self::PrefixDeleted | Self::Wiped)
     }
@@ -109,7 +109,7 @@ impl Schedule {
         }
     }
 
-    /// Returns the `Etcd.ID` of each server that there is at the start.
+    /// Returns the `Etcd.ID` of each initial server.
     pub(crate) fn ids(self) -> &'static [Option<u32>] {
         match self {
             Self::SameId => &[SAME_ID],
@@ -118,10 +118,10 @@ impl Schedule {
         }
     }
 
-    /// Returns how long to look on after its last step.
+    /// Returns how long to observe after the last step.
     pub(crate) fn tail(self) -> Duration {
         Duration::from_secs(match self {
-            // Until the lease of the server that was killed has expired, and until Go servers have registered again.
+            // Until the lease of a killed server has expired, and Go servers have registered again.
             Self::Kill | Self::Down15 | Self::Wiped | Self::QuorumLost => 12,
             Self::LeaseRevoked | Self::Down5 | Self::LeaderChange => 6,
             _ => 2,
@@ -129,7 +129,7 @@ impl Schedule {
     }
 }
 
-/// Returns how long a run takes, about.
+/// Estimates how long a run takes.
 pub(crate) fn estimate(spec: &RunSpec) -> Duration {
     let own = match spec.schedule {
         Schedule::Down5 | Schedule::LeaderChange | Schedule::CutCompaction => 7,

@@ -1,4 +1,4 @@
-//! What each schedule does.
+//! The steps of each schedule.
 
 mod keys;
 mod servers;
@@ -9,7 +9,7 @@ use crate::schedule::Schedule;
 use crate::stage::Stage;
 use anyhow::Result;
 
-/// Runs the schedule of a stage. Returns what happened to each fleet.
+/// Runs the schedule of a stage, and returns the marks of each fleet.
 pub(crate) async fn run(stage: &mut Stage) -> Result<Vec<Marks>> {
     match stage.spec.schedule {
         Schedule::Join => servers::join(stage).await,

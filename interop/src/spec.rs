@@ -1,18 +1,18 @@
-//! What a run is: a schedule, on an etcd, with some go-zero.
+//! The specification of a run: a schedule, an etcd and a Go library.
 
 use crate::schedule::Schedule;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// One run, and all that decides how it goes.
+/// One run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunSpec {
     pub(crate) schedule: Schedule,
     pub(crate) etcd: EtcdRelease,
     pub(crate) members: usize,
     pub(crate) peer: Peer,
-    /// How many hosts clients are given; of a cluster they are given all members.
+    /// The number of hosts in the configuration of clients. With a cluster it lists all members.
     pub(crate) hosts: usize,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum EtcdRelease {
     V37,
 }
 
-/// What the Go programs are.
+/// The library of the Go programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 pub(crate) enum Peer {
     #[value(name = "go-zero-1.10")]
@@ -70,7 +70,7 @@ impl Peer {
 }
 
 impl RunSpec {
-    /// Returns its name as part of a file's name.
+    /// Returns the name of the run for use in a file name.
     pub(crate) fn file_name(&self) -> String {
         self.to_string().replace([' ', ','], "-")
     }

@@ -1,4 +1,4 @@
-//! What all schedules need: an etcd, three fleets under calls, and an operator.
+//! The setup of all schedules: an etcd, three fleets under calls, and an operator.
 
 use crate::config::Configs;
 use crate::event::now;
@@ -18,18 +18,18 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-/// The fleets: what they are called, their servers at the start, and their callers. The first caller of the first
-/// fleet is the reference: Go with Go.
+/// The fleets: their names, initial servers and callers. The first caller of the first fleet is the reference, Go with
+/// Go.
 const FLEETS: [(&str, [Language; 2], &[Language]); 3] = [
     ("go", [Go, Go], &[Go, Rust]),
     ("rust", [Rust, Rust], &[Go]),
     ("mixed", [Rust, Go], &[Go, Rust]),
 ];
 
-/// How long servers may take to register at the start.
+/// The timeout of the initial registrations.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long a caller may wait for an answer.
+/// The maximum time that a caller waits for a response.
 const PATIENCE: Duration = Duration::from_millis(2_100);
 
 /// Running servers and callers.
@@ -37,7 +37,7 @@ pub(crate) struct Stage {
     pub(crate) spec: RunSpec,
     pub(crate) launcher: Launcher,
     pub(crate) fleets: Vec<Fleet>,
-    /// None over TLS.
+    /// `None` over TLS.
     pub(crate) operator: Option<Operator>,
     pub(crate) lag: LagRecord,
     pub(crate) store: Store,
@@ -51,7 +51,7 @@ impl Stage {
         releases: &Releases,
         logs: &Path,
     ) -> Result<Self> {
-        let folder = tempfile::tempdir().context("cannot make a folder for configurations")?;
+        let folder = tempfile::tempdir().context("cannot create a folder for configurations")?;
         let store = Store::start(&spec, releases).await?;
         let operator = match store.tls {
             Some(_) => None,
@@ -77,7 +77,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Does something with each fleet, with all at the same time. Returns what happened.
+    /// Runs `act` on all fleets concurrently, and returns their marks.
     pub(crate) async fn each(
         &mut self,
         act: impl AsyncFn(&mut Fleet, &Launcher, &mut Marks) -> Result<()>,
@@ -95,7 +95,7 @@ impl Stage {
         self.operator.as_mut().context("there is no operator over TLS")
     }
 
-    /// Looks on for the tail of the schedule, and until the calls that were made by then have ended.
+    /// Waits for the tail of the schedule and the end of its calls.
     pub(crate) async fn finish(&mut self, marks: &mut [Marks]) -> Result<()> {
         sleep(self.spec.schedule.tail()).await;
         for marks in marks {
@@ -111,7 +111,7 @@ impl Stage {
     }
 }
 
-/// Starts the servers and then the callers, and waits until each caller had an answer of each server.
+/// Starts the servers and then the callers, and waits until each server has responded to each caller.
 async fn open_fleet(
     key: &str,
     languages: [Language; 2],
@@ -125,7 +125,7 @@ async fn open_fleet(
         let server = fleet.launch(launcher, language, *id)?;
         fleet.servers.push(server);
     }
-    // A caller of go-zero that finds nobody opens its breaker, which refuses calls for 10 s and more.
+    // A go-zero caller without an instance opens its breaker, which rejects calls for 10 s or more.
     if let Some(mut operator) = operator {
         let count = i64::try_from(fleet.servers.len())?;
         operator.await_count(&format!("{key}/"), count, REGISTERED_WITHIN).await?;

@@ -1,4 +1,4 @@
-//! The etcd of a run, and what an operator does to it.
+//! The etcd of a run.
 
 use crate::schedule::Schedule;
 use crate::spec::{EtcdRelease, RunSpec};
@@ -8,20 +8,20 @@ use registry_testbed::servers::{Etcd, EtcdCluster, ServerOptions, ServerTls};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// How many members a replicated etcd has.
+/// The number of members of a replicated etcd.
 pub(crate) const MEMBERS: usize = 3;
 
-/// All keys of all fleets begin with this, and nothing else does.
+/// The prefix of the keys of all fleets, and of no others.
 pub(crate) const PREFIX: &str = "fleet.";
 
-/// The folders of the binaries that the command line names. A release that it does not name is on `PATH`.
+/// The folders of etcd releases. Other releases are on `PATH`.
 pub(crate) type Releases = Vec<(EtcdRelease, PathBuf)>;
 
-/// A running etcd, and how clients reach it.
+/// A running etcd, and the proxies in front of it.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) servers: Servers,
-    /// In front of each member.
+    /// A proxy in front of each member.
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) tls: Option<ServerTls>,
     pub(crate) has_auth: bool,
@@ -42,7 +42,7 @@ impl Store {
         let mut options = ServerOptions { url: None, ..Etcd::options() };
         options.path = path.or(options.path);
         if has_auth {
-            // As cheap as it goes: a password costs 0.1 s of CPU otherwise.
+            // The minimum. With the default, checking a password takes 0.1 s of CPU.
             options.arguments = vec!["--bcrypt-cost=4".to_owned()];
         }
         let tls = (spec.schedule == Schedule::Tls).then(ServerTls::mutual).transpose()?;
@@ -53,7 +53,7 @@ impl Store {
             (MEMBERS, Some(tls)) => {
                 Servers::Three(Box::new(EtcdCluster::start_tls(options, tls).await?))
             }
-            (other, _) => bail!("an etcd has 1 or {MEMBERS} members, got=`{other}`"),
+            (other, _) => bail!("etcd must have 1 or {MEMBERS} members, got {other}"),
         };
         if has_auth {
             match &servers {
@@ -64,25 +64,26 @@ impl Store {
         let mut store = Self { servers, proxies: Vec::new(), tls, has_auth, hosts: spec.hosts };
         for endpoint in store.endpoints() {
             let address = host(&endpoint);
-            let address = address.parse().with_context(|| format!("no address: {address}"))?;
+            let address =
+                address.parse().with_context(|| format!("`{address}` is not an address"))?;
             store.proxies.push(Proxy::start(address).await.context("cannot start a proxy")?);
         }
         Ok(store)
     }
 
-    /// Returns the `host:port` that callers are given, which are those of the proxies.
+    /// Returns the `host:port` in the configuration of callers, which are those of the proxies.
     pub(crate) fn caller_hosts(&self) -> Vec<String> {
         self.named_twice(self.proxies.iter().map(|proxy| proxy.address().to_string()).collect())
     }
 
-    /// Returns the `host:port` that servers are given.
+    /// Returns the `host:port` in the configuration of servers.
     pub(crate) fn server_hosts(&self) -> Vec<String> {
         let endpoints = self.endpoints();
         let hosts = endpoints.iter().map(|endpoint| host(endpoint).to_owned()).collect();
         self.named_twice(hosts)
     }
 
-    /// A single member has two names, since a caller that knows one host only does not send what most others send.
+    /// Adds a second name of a single member, because callers with several hosts send another authority.
     fn named_twice(&self, mut hosts: Vec<String>) -> Vec<String> {
         if let [host] = &hosts[..]
             && self.hosts > 1
@@ -92,7 +93,7 @@ impl Store {
         hosts
     }
 
-    /// Returns the endpoints past the proxies.
+    /// Returns the endpoints of the members, without proxies.
     pub(crate) fn endpoints(&self) -> Vec<String> {
         match &self.servers {
             Servers::One(server) => vec![server.endpoint()],
@@ -100,7 +101,7 @@ impl Store {
         }
     }
 
-    /// Kills all members, or all but one.
+    /// Kills all members, or all except one.
     pub(crate) fn kill(&mut self, spared: Option<usize>) -> Result<()> {
         match &mut self.servers {
             Servers::One(server) => server.process()?.kill()?,
@@ -113,7 +114,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the data of all members, which were killed.
+    /// Deletes the data of all killed members.
     pub(crate) fn wipe(&mut self) -> Result<()> {
         match &mut self.servers {
             Servers::One(server) => server.process()?.wipe()?,
@@ -126,7 +127,7 @@ impl Store {
         Ok(())
     }
 
-    /// Starts all members again.
+    /// Restarts all members.
     pub(crate) async fn restart(&mut self) -> Result<()> {
         match &mut self.servers {
             Servers::One(server) => server.process()?.restart().await?,
@@ -138,7 +139,7 @@ impl Store {
     /// Returns the members of a cluster.
     pub(crate) fn cluster(&mut self) -> Result<&mut EtcdCluster> {
         match &mut self.servers {
-            Servers::One(_) => bail!("this schedule is for three members"),
+            Servers::One(_) => bail!("this schedule needs {MEMBERS} members"),
             Servers::Three(members) => Ok(members),
         }
     }

@@ -1,14 +1,26 @@
-//! The table at the end, and what else there is to say of a run.
+//! The final table, and remarks on a run.
 
 use crate::exceptions::reason;
 use crate::report::{Failure, Figure, Pairing, Run};
 use std::fmt::Write;
 
-/// Returns the table: a line for each pairing, the reference first.
+/// Returns a table with a line per pairing, the reference first.
 pub(crate) fn table(runs: &[Run]) -> String {
     let mut table = line(&[
-        "schedule", "etcd", "Go", "hosts", "servers", "caller", "calls", "lost", "way", "gap ms",
-        "gone ms", "found ms", "back ms", "",
+        "schedule",
+        "etcd",
+        "Go",
+        "hosts",
+        "servers",
+        "caller",
+        "calls",
+        "lost",
+        "in flight",
+        "gap ms",
+        "gone ms",
+        "found ms",
+        "back ms",
+        "",
     ]);
     for run in runs {
         let spec = &run.spec;
@@ -41,7 +53,7 @@ pub(crate) fn table(runs: &[Run]) -> String {
     table
 }
 
-/// Returns what is to be said of a run beside its figures.
+/// Returns the failures and notes of a run.
 pub(crate) fn remarks(run: &Run) -> Vec<String> {
     let report = &run.report;
     let mut remarks = Vec::new();
@@ -62,7 +74,7 @@ pub(crate) fn remarks(run: &Run) -> Vec<String> {
 }
 
 impl Run {
-    /// Returns how many pairings failed. What is wrong with a run as a whole is one more.
+    /// Returns the number of failed pairings. An invalid run, or one with other problems, counts as one more.
     pub(crate) fn failed(&self) -> usize {
         let report = &self.report;
         let is_failed = |(pairing, failures): &(&Pairing, Vec<Failure>)| {
@@ -86,7 +98,7 @@ fn verdict(run: &Run, pairing: &Pairing) -> &'static str {
     }
 }
 
-/// Returns the most frequent error of the calls that were lost.
+/// Returns the most frequent error of lost calls.
 fn why(pairing: &Pairing, failure: &Failure) -> String {
     let most = pairing.figures.errors.iter().max_by_key(|(_, count)| **count);
     let most = most.filter(|_| failure.figure == Figure::Lost);
@@ -94,10 +106,9 @@ fn why(pairing: &Pairing, failure: &Failure) -> String {
 }
 
 fn line(words: &[&str; 14]) -> String {
-    const WIDTHS: [usize; 14] = [15, 5, 12, 5, 7, 6, 5, 5, 3, 6, 7, 8, 7, 0];
+    const WIDTHS: [usize; 14] = [15, 5, 12, 5, 7, 6, 5, 5, 9, 6, 7, 8, 7, 0];
     let mut line = String::new();
     for (n, (word, width)) in words.iter().zip(WIDTHS).enumerate() {
-        // Names to the left, figures to the right.
         let written = match n {
             0..6 => write!(line, "{word:width$} "),
             _ => write!(line, "{word:>width$} "),

@@ -1,4 +1,4 @@
-//! Keys and leases that somebody deletes by hand.
+//! Keys and leases that are deleted by hand.
 
 use crate::config::ZONE;
 use crate::event::now;
@@ -9,7 +9,7 @@ use crate::stage::Stage;
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-/// How long a key may be away: more than any bound that is compared.
+/// The timeout until a key is registered again, longer than any compared bound.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
 /// Deletes the key of the first server.
@@ -19,7 +19,7 @@ pub(super) async fn key_deleted(stage: &mut Stage) -> Result<Vec<Marks>> {
         .each(async |fleet, _, marks| {
             let (mut operator, address) = (operator.clone(), fleet.servers[0].address.clone());
             let entry = operator.entry(&fleet.key, &address).await?;
-            operator.delete(&entry.context("a server without a key")?.key, false).await?;
+            operator.delete(&entry.context("the server has no key")?.key, false).await?;
             await_back(&mut operator, &fleet.key, &[address], marks).await;
             Ok(())
         })
@@ -48,14 +48,14 @@ pub(super) async fn lease_revoked(stage: &mut Stage) -> Result<Vec<Marks>> {
         .each(async |fleet, _, marks| {
             let (mut operator, address) = (operator.clone(), fleet.servers[0].address.clone());
             let entry = operator.entry(&fleet.key, &address).await?;
-            operator.revoke(entry.context("a server without a key")?.lease).await?;
+            operator.revoke(entry.context("the server has no key")?.lease).await?;
             await_back(&mut operator, &fleet.key, &[address], marks).await;
             Ok(())
         })
         .await
 }
 
-/// Looks at the side records of servers in Rust, and deletes one.
+/// Checks the side records of Rust servers, and deletes one.
 pub(super) async fn side_keys(stage: &mut Stage) -> Result<Vec<Marks>> {
     let operator = stage.operator()?.clone();
     stage
@@ -66,23 +66,25 @@ pub(super) async fn side_keys(stage: &mut Stage) -> Result<Vec<Marks>> {
             let expected = fleet.languages.iter().filter(|one| is_ours(one)).count();
             let entries = operator.entries(&sides).await?;
             if entries.len() != expected {
-                marks.problems.push(format!("{expected} side records expected: {entries:?}"));
+                marks.problems.push(format!("expected {expected} side records, got {entries:?}"));
             }
             for side in &entries {
                 let id = side.key.trim_start_matches(&sides);
                 let public = operator.entries(&format!("{}/{id}", fleet.key)).await?;
                 if public.iter().all(|entry| entry.lease != side.lease) {
-                    marks.problems.push(format!("a side record with a lease of its own: {side:?}"));
+                    marks.problems.push(format!(
+                        "a side record has another lease than its instance: {side:?}"
+                    ));
                 }
                 if !side.value.contains(ZONE) {
-                    marks.problems.push(format!("a side record without the metadata: {side:?}"));
+                    marks.problems.push(format!("a side record has no metadata: {side:?}"));
                 }
             }
             if let Some(side) = entries.first() {
                 operator.delete(&side.key, false).await?;
                 let (id, count) = (side.key.clone(), 1);
                 if let Err(error) = operator.await_count(&id, count, BACK_WITHIN).await {
-                    marks.problems.push(format!("a side record is not back: {error:#}"));
+                    marks.problems.push(format!("a side record was not written again: {error:#}"));
                 }
             }
             Ok(())
@@ -90,10 +92,10 @@ pub(super) async fn side_keys(stage: &mut Stage) -> Result<Vec<Marks>> {
         .await
 }
 
-/// Waits until the keys of all servers are back.
+/// Waits until the keys of all servers are registered again.
 async fn await_back(operator: &mut Operator, key: &str, servers: &[String], marks: &mut Marks) {
     for address in servers {
-        // One that does not come back was away for the whole wait.
+        // A key that is not registered again counts with the whole wait.
         operator.await_entry(key, address, BACK_WITHIN).await.ok();
         marks.back.push(now() - marks.began);
     }

@@ -1,4 +1,4 @@
-//! What happens to servers.
+//! Events of servers.
 
 use crate::figures::Marks;
 use crate::fleet::Fleet;
@@ -18,7 +18,7 @@ pub(super) async fn join(stage: &mut Stage) -> Result<Vec<Marks>> {
         .await
 }
 
-/// Asks the first server to end.
+/// Terminates the first server.
 pub(super) async fn drain(stage: &mut Stage) -> Result<Vec<Marks>> {
     stage.each(async |fleet, _, marks| stop(fleet, 0, marks).await).await
 }
@@ -52,7 +52,7 @@ pub(super) async fn rolling(stage: &mut Stage) -> Result<Vec<Marks>> {
         .await
 }
 
-/// Starts a second server of the same id, and asks it to end. The first one must be called again.
+/// Starts a second server with the same id, and terminates it. The first one must be called again.
 pub(super) async fn same_id(stage: &mut Stage) -> Result<Vec<Marks>> {
     stage
         .each(async |fleet, launcher, marks| {
@@ -60,7 +60,7 @@ pub(super) async fn same_id(stage: &mut Stage) -> Result<Vec<Marks>> {
             fleet.start(launcher, language, SAME_ID).await?;
             let first = fleet.servers[0].address.clone();
             stop(fleet, 1, marks).await?;
-            // Calls that fail from here on are not made to the server that stopped: there is no other.
+            // Later failed calls do not count for the stopped server, because there is no other server.
             let stopped = marks.stops.drain(..).map(|(_, at)| at).next_back();
             let stopped = stopped.context("no server was stopped")?;
             fleet.called(&first, stopped).await?;
@@ -70,7 +70,7 @@ pub(super) async fn same_id(stage: &mut Stage) -> Result<Vec<Marks>> {
         .await
 }
 
-/// Kills the first server, and starts one of the same id at another port.
+/// Kills the first server, and starts one with the same id at another port.
 pub(super) async fn moved_id(stage: &mut Stage) -> Result<Vec<Marks>> {
     stage
         .each(async |fleet, launcher, marks| {
@@ -85,7 +85,7 @@ pub(super) async fn moved_id(stage: &mut Stage) -> Result<Vec<Marks>> {
         .await
 }
 
-/// Asks a server to end, and waits until it has ended.
+/// Terminates a server, and waits for its end.
 async fn stop(fleet: &mut Fleet, server: usize, marks: &mut Marks) -> Result<()> {
     let mut server = fleet.servers.remove(server);
     let at = server.program.terminate()?;
@@ -97,6 +97,6 @@ async fn stop(fleet: &mut Fleet, server: usize, marks: &mut Marks) -> Result<()>
 }
 
 fn newest(fleet: &Fleet) -> Result<String> {
-    let newest = fleet.servers.last().context("a fleet without servers")?;
+    let newest = fleet.servers.last().context("the fleet has no servers")?;
     Ok(newest.address.clone())
 }

@@ -1,4 +1,4 @@
-//! What happens to etcd, and to the links to it.
+//! Events of etcd, and of the links to it.
 
 use crate::event::now;
 use crate::figures::Marks;
@@ -8,7 +8,7 @@ use registry_testbed::proxy::{Fault, Proxy};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// Etcd is down for some seconds, and may lose its data.
+/// Stops etcd for some seconds, and optionally deletes its data.
 pub(super) async fn down(stage: &mut Stage, seconds: u64, is_wiped: bool) -> Result<Vec<Marks>> {
     let marks = unmarked(stage);
     stage.store.kill(None)?;
@@ -20,14 +20,14 @@ pub(super) async fn down(stage: &mut Stage, seconds: u64, is_wiped: bool) -> Res
     Ok(marks)
 }
 
-/// All connections stand while the history is compacted.
+/// Compacts the history. Connections stay open.
 pub(super) async fn compaction(stage: &mut Stage) -> Result<Vec<Marks>> {
     let marks = unmarked(stage);
     stage.operator()?.compact().await?;
     Ok(marks)
 }
 
-/// The callers are cut off while a server ends and the history is compacted.
+/// Disconnects the callers, terminates a server, and compacts the history.
 pub(super) async fn cut_compaction(stage: &mut Stage) -> Result<Vec<Marks>> {
     const CUT: Duration = Duration::from_secs(2);
     for proxy in &stage.store.proxies {
@@ -41,7 +41,7 @@ pub(super) async fn cut_compaction(stage: &mut Stage) -> Result<Vec<Marks>> {
     Ok(marks)
 }
 
-/// The leader is killed, and comes back.
+/// Kills the leader, and restarts it.
 pub(super) async fn leader_change(stage: &mut Stage) -> Result<Vec<Marks>> {
     const AWAY: Duration = Duration::from_secs(5);
     let marks = unmarked(stage);
@@ -53,7 +53,7 @@ pub(super) async fn leader_change(stage: &mut Stage) -> Result<Vec<Marks>> {
     Ok(marks)
 }
 
-/// Two of three members are killed, and come back one after the other.
+/// Kills two of three members, and restarts them one after the other.
 pub(super) async fn quorum_lost(stage: &mut Stage) -> Result<Vec<Marks>> {
     const AWAY: Duration = Duration::from_secs(6);
     let marks = unmarked(stage);
@@ -66,7 +66,7 @@ pub(super) async fn quorum_lost(stage: &mut Stage) -> Result<Vec<Marks>> {
     Ok(marks)
 }
 
-/// Nothing happens to any server.
+/// Returns marks without events of servers.
 fn unmarked(stage: &Stage) -> Vec<Marks> {
     let began = now();
     stage.fleets.iter().map(|_| Marks { began, ..Marks::default() }).collect()
