@@ -58,7 +58,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let Figures { pushes, expirations, servers, disk } = Figures::deserialize(&raw)?;
     let ratios = pushes.values().flat_map(AtLevel::ratios);
     let ratios: Vec<Spread> = ratios.map(|(_, ratio)| ratio).collect();
-    let (others, most) = expirations.last_key_value().context("no instance expired")?;
+    let (_, most) = expirations.last_key_value().context("no instance expired")?;
     let late = |arm| Spread::of(most[&arm].iter().map(|late| late.p50));
     let keys_late = late(ObserverArm::Keyspace);
     let native = most[&ObserverArm::Keyspace].iter().zip(&most[&ObserverArm::OursOnEtcd]);
