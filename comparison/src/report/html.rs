@@ -11,6 +11,10 @@ pub(super) fn page(report: &Report) -> String {
     let text = markdown::page(report, |exhibit| format!("{}\n", Bars(exhibit)));
     let events = Parser::new_ext(&text, Options::ENABLE_TABLES).map(|event| match event {
         Event::InlineHtml(text) => Event::Text(text),
+        // A figure stays on one line with its unit.
+        Event::Text(text) => {
+            Event::Text(text.replace(" %", "\u{a0}%").replace(" ms", "\u{a0}ms").into())
+        }
         other => other,
     });
     let mut body = String::new();

@@ -84,7 +84,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
         claim: "The latency of Redis is higher than that of etcd's watch",
         verdict,
         headline: format!(
-            "With durable writes, the registry on Redis delivers a change in {ours:.0} % of the time that it needs on etcd, but among many others a plain Redis key expires {:.0} ms late.",
+            "With durable writes, the registry on Redis delivers a change in {ours:.0} % of the time that it needs on etcd, but beside many other keys, plain Redis expires a key {:.0} ms late.",
             keys_late.median
         ),
         picture: Exhibit::picture("Time until a durable change is seen, median in ms", bars),
