@@ -41,7 +41,6 @@ pub enum ObserverArm {
 }
 
 pub struct Servers {
-    /// `None` if etcd takes no part.
     pub etcd: Option<EtcdServer>,
     redis: RedisServer,
     /// A separate server for keyspace notifications, because that setting slows down all clients.

@@ -24,7 +24,6 @@ pub fn instance(service: &ServiceName, n: usize) -> Result<Instance> {
     Ok(Instance::from_parts(service.clone(), id.parse()?, address.parse()?))
 }
 
-/// Returns services, and instances that are distributed over them.
 pub fn spread(services: usize, instances: usize) -> Result<(Vec<ServiceName>, Vec<Instance>)> {
     let names = (0..services).map(service).collect::<Result<Vec<_>>>()?;
     let instances = (0..instances).map(|n| instance(&names[n % services], n / services));

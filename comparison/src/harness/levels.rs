@@ -13,7 +13,6 @@ use std::time::Duration;
 use std::{env, fmt};
 use tokio::time::Instant;
 
-/// A level of durability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {

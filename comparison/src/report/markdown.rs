@@ -7,6 +7,9 @@ pub(super) const TITLE: &str = "Why not Redis as a registry?";
 
 const INTRODUCTION: &str = "Five claims, tested on real servers. Plain Redis stands for the usual designs with pub/sub, or with keys that expire. The registry is the library of this repository, on Redis or on etcd.";
 
+const RULE: &str =
+    "A row for Redis says that Redis suffices with these settings, not that etcd does not.";
+
 /// The length of the longest bar, in characters.
 const WIDTH: f64 = 20.0;
 
@@ -28,7 +31,7 @@ pub(super) fn page(report: &Report, plot: impl Fn(&Exhibit) -> String) -> String
     advice.sort_by_key(|[choice, _]| (*choice == "neither", *choice != "etcd"));
     let advice = advice.iter().map(|[choice, when]| row([&*format!("**{choice}**"), *when]));
     format!(
-        "# {TITLE}\n\n{INTRODUCTION}\n\n{}## Which store?\n\n{}{}{}\n{}{}",
+        "# {TITLE}\n\n{INTRODUCTION}\n\n{}## Which store?\n\n{RULE}\n\n{}{}{}\n{}{}",
         findings.iter().map(first).collect::<String>(),
         row(["choose", "when"]),
         row(["---"; 2]),

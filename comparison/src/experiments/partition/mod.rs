@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+const MINORITY_WRITES: &str = " The writes on the minority side are those that began and were acknowledged during the partition; those after the takeover began when another server had taken over.";
 const SURVIVE: &str =
     "An acknowledged registration must survive a partition and the failover that follows.";
 const BOTH_SIDES: &str = "Both sides of a partition must accept registrations and keep them: Redis drops those of the minority side, and etcd rejects them.";
@@ -48,6 +49,9 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let raft = lost(Topology::Etcd, ObserverArm::OursOnEtcd);
     let verdict = judge(&plain, raft);
     let [sentinel, with_replicas, _] = plain;
+    let mut all = runs.values().flatten().flat_map(BTreeMap::values);
+    let is_counted = all.any(|run| run.minority_writes_after_takeover.is_some());
+    let counted = if is_counted { MINORITY_WRITES } else { "" };
     let bars = redis.into_iter().zip(plain).chain([(Topology::Etcd, raft)]);
     let bars = bars.map(|(topology, lost)| (topology.name(), lost.median));
     let unlisted = |run: &Run| as_f64(LATE - run.late.unwrap_or_default());
@@ -80,7 +84,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
         exhibits: exhibits(runs).into(),
         method: vec![
             format!("The primary or leader is partitioned from all other servers for {} s: messages between them are dropped, and connections stay open. It is the minority side. Some clients are on its side and reach no other server until the partition heals; all other clients do not reach it. A primary that is silent for 1 s is replaced (Sentinel, Cluster); etcd elects a new leader after 1 s. With min-replicas 1 the servers have `min-replicas-to-write 1` and `min-replicas-max-lag 1`.", length(effort).as_secs()),
-            "On both sides a client registers one instance after the other, and gives up on one after 1 s. A write is lost if it was acknowledged on either side and is missing after the partition, when the isolated server is a replica or follower. The writes on the minority side are those that began and were acknowledged during the partition; those after the takeover began when another server had taken over. A round without a failover is invalid.".to_owned(),
+            format!("On both sides a client registers one instance after the other, and gives up on one after 1 s. A write is lost if it was acknowledged on either side and is missing after the partition, when the isolated server is a replica or follower. A round without a failover is invalid.{counted}"),
             format!("{LIVE} instances live on the majority side all the time, and {LATE} start on the minority side a second after the partition. A hash is written once; keys with a ttl of 5 s are set again every third of it; the registry renews its own registrations (ttl 5 s). Callers are on the majority side: with plain Redis they read everything every 50 ms, and keep the last answer; with the registry they have a view, which retains instances that disappear while the store is in trouble. The figures show what callers see, not what is in the store, until {} s after the end.", trial::AFTER.as_secs()),
             "Plain Redis is used through the Sentinel client and the cluster client of the `redis` crate. On a Cluster the registry connects to the address that the cluster gives for a node, and so no client registers with it on the minority side. A dash stands for a figure that was not measured.".to_owned(),
             "Median of the rounds, with minimum and maximum. Verdict: confirmed if plain Redis loses writes in each of the three topologies in every round, and etcd none; in part if in some; else refuted.".to_owned(),
