@@ -34,10 +34,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-/// How often each path runs.
 const TIMES: u32 = 100;
 
-/// The number of instances of the service.
 const INSTANCES: u32 = 100;
 
 library_benchmark_group!(name = picks, benchmarks = [pick_by_reader, pick_by_state, pick_for_call]);

@@ -19,7 +19,6 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-/// The workloads on every store, each a group of benchmarks.
 const WORKLOADS: [Workload; 10] = [
     Workload::Register,
     Workload::Update,
@@ -33,7 +32,6 @@ const WORKLOADS: [Workload; 10] = [
     Workload::Resume(1000),
 ];
 
-/// The length of a row of the tables.
 const PLAN: Plan = Plan { rounds: 7, round: Duration::from_millis(300), turns: 3, batch: 1 };
 
 struct Session {

@@ -1,7 +1,7 @@
-//! Measurement of the registry on etcd, Redis and in memory, with raw clients and other libraries beside it.
+//! Measurements of the registry on etcd, Redis and in memory, beside raw clients and other libraries.
 //!
-//! An arm is one way to do something, a workload is what is done with it, and an experiment names both. The
-//! README says what is measured and what is not.
+//! An arm is a way to do something, a workload is an operation on it, and an experiment combines both. The README
+//! describes the measurements and their limits.
 
 #![allow(
     missing_docs,

@@ -114,8 +114,8 @@ fn one(program: &Path, spec: &RunSpec, log: &Path) -> Result<Report> {
     let mut command = Command::new(program);
     command.args(["one", &spec]).stdin(Stdio::null()).stderr(file);
     let output = command.output().context("cannot start a run")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let line = said
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let line = stdout
         .lines()
         .last()
         .with_context(|| format!("the run ended without a report: {}", output.status))?;

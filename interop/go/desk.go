@@ -84,11 +84,11 @@ func callOnce(call caller) {
 	defer cancel()
 	start := time.Now()
 	address, err := call(ctx)
-	said := event{At: start.UnixMicro(), Event: "call", Micros: time.Since(start).Microseconds()}
+	ended := event{At: start.UnixMicro(), Event: "call", Micros: time.Since(start).Microseconds()}
 	if err != nil {
-		said.Error = err.Error()
+		ended.Error = err.Error()
 	} else {
-		said.Address = address
+		ended.Address = address
 	}
-	emit(said)
+	emit(ended)
 }

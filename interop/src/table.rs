@@ -62,11 +62,11 @@ pub(crate) fn remarks(run: &Run) -> Vec<String> {
     for (pairing, failures) in report.compared(&run.spec) {
         for failure in failures {
             let name = format!("{} servers, caller in {}", pairing.servers, pairing.caller);
-            let said = match reason(&run.spec, pairing, failure.figure) {
+            let remark = match reason(&run.spec, pairing, failure.figure) {
                 Some(reason) => format!("exception ({reason}): {name}: {failure}"),
                 None => format!("FAILED: {name}: {failure}"),
             };
-            remarks.push(said + &why(pairing, &failure));
+            remarks.push(remark + &why(pairing, &failure));
         }
     }
     remarks.extend(report.notes.iter().map(|note| format!("note: {note}")));

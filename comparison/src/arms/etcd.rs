@@ -107,7 +107,7 @@ impl Arm for RawEtcd {
         keeper.id = *lease;
         keeper.keep_alive().await?;
         let answer = answers.message().await?.context("the stream ended")?;
-        ensure!(answer.ttl() > 0, "the lease is gone");
+        ensure!(answer.ttl() > 0, "the lease has expired");
         Ok(())
     }
 

@@ -56,7 +56,7 @@ impl Level {
         match self {
             Self::WithinASecond => Some("it has no such setting"),
             Self::Nothing if etcd.contains(SYNCS) => {
-                Some("before 3.5 it syncs at every commit, and cannot be told not to")
+                Some("before 3.5 it syncs at every commit, and has no setting to disable that")
             }
             Self::OnDisk | Self::Nothing | Self::Protocol => None,
         }

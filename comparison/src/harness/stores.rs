@@ -51,7 +51,6 @@ impl Store {
     }
 }
 
-/// How to connect to or start the servers.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     pub etcd: ServerOptions,

@@ -11,7 +11,7 @@ const RULE: &str =
     "A row for Redis says that Redis suffices with these settings, not that etcd does not.";
 
 /// The length of the longest bar, in characters.
-const WIDTH: f64 = 20.0;
+const WIDTH: u32 = 20;
 
 /// Returns the page. `plot` renders an exhibit above its table, and a picture.
 pub(super) fn page(report: &Report, plot: impl Fn(&Exhibit) -> String) -> String {
@@ -45,7 +45,8 @@ pub(super) fn page(report: &Report, plot: impl Fn(&Exhibit) -> String) -> String
 pub(super) fn bars(Exhibit { title, columns, rows, .. }: &Exhibit) -> String {
     let longest = rows.iter().map(Row::length).fold(f64::MIN_POSITIVE, f64::max);
     let bar = |of: &Row| {
-        let length = (0..).map(f64::from).take_while(|n| n * longest < of.length() * WIDTH).count();
+        let share = of.length() / longest * f64::from(WIDTH);
+        let length = (0..WIDTH).filter(|n| f64::from(*n) < share).count();
         row([&*of.name, &format!("{} {}", "#".repeat(length), of.number())])
     };
     if !columns.is_empty() {

@@ -158,7 +158,6 @@ impl<A: Arm> Contender for A {
     }
 }
 
-/// A prepared workload of one contender.
 pub struct Runner {
     label: String,
     timed: Box<dyn Timed>,

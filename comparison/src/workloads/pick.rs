@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::{PoisonError, RwLock};
 
-/// The instances of the service, and the services in the map.
 const INSTANCES: usize = 100;
 const SERVICES: u32 = 1_000;
 

@@ -84,7 +84,6 @@ async fn keep(figures: &mut Figures, store: Store, many: usize, ttl: Duration) -
     Ok(deletes + inactive <= 0.0)
 }
 
-/// Watches all services, and counts puts and deletions.
 async fn watch_all(
     server: &Server,
     services: &[ServiceName],

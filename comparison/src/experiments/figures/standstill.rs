@@ -36,12 +36,17 @@ pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
         let back = back.map_or(f64::INFINITY, |()| start.elapsed().as_secs_f64());
         sleep(ttl).await;
         let after = listed(&server, &services).await?;
-        let anew = before.iter().filter(|(id, revision)| after.get(*id) != Some(*revision)).count();
+        let put_again =
+            before.iter().filter(|(id, revision)| after.get(*id) != Some(*revision)).count();
         let inactive = many - active(&registrations);
         let name = format!("{many}, paused for {name} of a ttl");
         let kept = |figure: Figure| if part < 1.0 { figure.at_most(0.0) } else { figure };
         figures.add(Figure::timed(format!("{name}: all back after"), back, "s"));
-        figures.add(kept(Figure::timed(format!("{name}: put again, or gone"), as_f64(anew), "")));
+        figures.add(kept(Figure::timed(
+            format!("{name}: put again, or gone"),
+            as_f64(put_again),
+            "",
+        )));
         let figure = Figure::timed(format!("{name}: not active"), as_f64(inactive), "");
         figures.add(figure.at_most(0.0));
     }

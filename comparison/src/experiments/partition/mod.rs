@@ -136,7 +136,7 @@ fn exhibits(runs: &Runs) -> [Exhibit; 2] {
         let minority = |figure: fn(&Run) -> Option<usize>, unit: &str| {
             let figures = runs[&topology].iter().map(|run| figure(&run[&arm]).map(as_f64));
             let figures = figures.collect::<Option<Vec<_>>>();
-            figures.map_or("-".to_owned(), |figures| format!("{}{unit}", Spread::of(figures)))
+            figures.map_or_else(|| "-".into(), |figures| format!("{}{unit}", Spread::of(figures)))
         };
         let (lost, unlisted) = (of(|run| as_f64(run.lost)), of(|run| as_f64(run.unlisted)));
         let late = of(|run| as_f64(run.late.unwrap_or(LATE)));
