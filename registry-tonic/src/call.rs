@@ -119,12 +119,11 @@ impl Call {
     fn report(&self, transition: Transition) {
         let Connection { address, context, .. } = &*self.connection;
         let service = &context.name;
-        match transition {
-            Transition::Ejected { failures, duration, .. } => {
-                tracing::warn!(%address, service, failures, ?duration, "endpoint ejected after consecutive failures");
-                context.meters.ejected();
-            }
-            _ => tracing::info!(%address, service, "endpoint takes calls again"),
+        if let Transition::Ejected { failures, duration, .. } = transition {
+            tracing::warn!(%address, service, failures, ?duration, "endpoint ejected after consecutive failures");
+            context.meters.ejected();
+        } else {
+            tracing::info!(%address, service, "endpoint takes calls again");
         }
     }
 }

@@ -140,7 +140,7 @@ impl ReplayBuffer {
     }
 
     /// Reads the next frame if it is ready. If the body turns out to have ended, the last message is sent
-    /// with END_STREAM, which saves an empty frame after it.
+    /// with `END_STREAM`, which saves an empty frame after it.
     fn look_ahead(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(frame) = self.poll(cx) {
             self.ahead = frame;

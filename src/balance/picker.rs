@@ -115,12 +115,11 @@ impl Picker {
     /// Logs and counts that a call has ejected its instance, or ended that, as a gRPC channel does.
     pub(crate) fn report(&self, instance: &Instance, transition: Transition) {
         let (service, id, address) = (self.view.service(), instance.id(), instance.address());
-        match transition {
-            Transition::Ejected { failures, duration, .. } => {
-                tracing::warn!(%address, %service, %id, failures, ?duration, "endpoint ejected after consecutive failures");
-                self.view.count_ejection();
-            }
-            _ => tracing::info!(%address, %service, %id, "endpoint takes calls again"),
+        if let Transition::Ejected { failures, duration, .. } = transition {
+            tracing::warn!(%address, %service, %id, failures, ?duration, "endpoint ejected after consecutive failures");
+            self.view.count_ejection();
+        } else {
+            tracing::info!(%address, %service, %id, "endpoint takes calls again");
         }
     }
 

@@ -40,7 +40,7 @@ fn health() -> (Router, mpsc::Receiver<Option<SocketAddr>>) {
     (Server::builder().add_service(InterceptedService::new(health, look)), seen)
 }
 
-/// Calls the health service. Returns the type and payload of the first DATA or RST_STREAM frame of the answer.
+/// Calls the health service. Returns the type and payload of the first `DATA` or `RST_STREAM` frame of the answer.
 async fn call(mut stream: impl AsyncRead + AsyncWrite + Unpin, authority: &str) -> (u8, Vec<u8>) {
     let literal = |index: u8, value: &str| {
         [&[0x40 | index, u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
