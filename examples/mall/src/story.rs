@@ -54,7 +54,7 @@ pub(crate) async fn run(timeline: Timeline, store: &Store, processes: bool) -> R
         () = &mut interrupted => return Ok(timeline.end(&tally)),
     };
     let mut changes = Changes::of(&mall.users, timeline.clone());
-    let story = async {
+    let day = async {
         let outcome = mall.run(interrupted, &tally).await;
         timeline.say("the mall closes");
         mall.close().await.and(outcome)
@@ -62,7 +62,7 @@ pub(crate) async fn run(timeline: Timeline, store: &Store, processes: bool) -> R
     tokio::select! {
         biased; // changes first, so that all of them are printed at the end
         never = changes.follow() => match never {},
-        outcome = story => outcome?,
+        outcome = day => outcome?,
     }
     Ok(timeline.end(&tally))
 }
