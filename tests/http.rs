@@ -121,7 +121,7 @@ impl<R> Policy<Request<()>, Response<R>, BoxError> for Elsewhere {
     ) -> Option<Self::Future> {
         let error = result.as_ref().err()?.downcast_ref::<CallError>()?;
         let exclude = PickOptions::default().with_exclude([error.instance().id().clone()]);
-        request.extensions_mut().insert(exclude).is_none().then(|| std::future::ready(()))
+        request.extensions_mut().insert(exclude).is_none().then(|| ready(()))
     }
 
     fn clone_request(&mut self, request: &Request<()>) -> Option<Request<()>> {

@@ -357,7 +357,7 @@ impl Driver {
                 assert!(!is_scheduled || !self.update_is_pending, "an update is lost");
             }
             Action::Deregister { .. } => {
-                assert!(self.stopped.is_some(), "withdrawn without a stop")
+                assert!(self.stopped.is_some(), "withdrawn without a stop");
             }
             Action::End(outcome) => {
                 let stopped = self.stopped.expect("ended without a stop");
