@@ -1,8 +1,8 @@
-//! How a view picks an instance: options, outcomes, ejection.
+//! The options and outcomes of a pick, and the ejection of failing instances.
 //!
-//! The rules are those of [`registry_balance`]: two instances are drawn by weight, and the better one by latency and calls in
-//! flight is picked. One that fails several times in a row is ejected: it takes no calls for a while, and then one call
-//! probes it. At least half of the instances always take calls.
+//! The rules are those of [`registry_balance`]: two instances are drawn by weight, and the one with the lower latency and
+//! fewer calls in flight wins. An instance that fails several times in a row is ejected: it takes no calls for a while,
+//! and then one call probes it. At least half of the instances always take calls.
 
 mod picker;
 
@@ -22,22 +22,22 @@ use crate::InstanceId;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PickOptions {
-    /// The instances that are not picked, such as those that have just failed this request.
+    /// The instances to exclude, such as those that have already failed this request.
     pub exclude: Vec<InstanceId>,
-    /// Picks the same instance for the same number, as a cache or a session wants it. When an instance comes or goes, or is
-    /// ejected, only its own share of the numbers moves. Takes time linear in the instances.
+    /// Picks the same instance for the same hash, as caches and sessions need. If an instance is added, removed or
+    /// ejected, only hashes from and to that instance move. Such a pick takes time linear in the instances.
     pub hash: Option<u64>,
 }
 
 impl PickOptions {
-    /// Sets the instances that are not picked.
+    /// Sets the instances to exclude.
     #[must_use]
     pub fn with_exclude(mut self, exclude: impl IntoIterator<Item = InstanceId>) -> Self {
         self.exclude = exclude.into_iter().collect();
         self
     }
 
-    /// Sets the [hash](Self::hash) of what the call is about.
+    /// Sets the [hash](Self::hash) to pick by.
     #[must_use]
     pub fn with_hash(mut self, hash: u64) -> Self {
         self.hash = Some(hash);
@@ -45,15 +45,15 @@ impl PickOptions {
     }
 }
 
-/// The outcome of a call, as far as it tells of the instance.
+/// The outcome of a call, as far as it concerns the instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The instance serves. Its latency counts, and its row of failures is over.
+    /// The instance works. The latency counts, and the count of consecutive failures is reset.
     Success,
     /// The instance failed the call.
     Failure(Failure),
-    /// The call says nothing of the instance.
+    /// The call tells nothing about the instance.
     Neutral,
 }
 
@@ -61,12 +61,12 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The connection was refused: nothing listens at the address. An instance that the store no longer lists is let go at
-    /// once.
+    /// The connection was refused: nothing listens at the address. If the view merely retains the instance, it is removed
+    /// at once.
     Refused,
     /// The instance did not answer in time.
     TimedOut,
-    /// The connection broke, or the answer was an error of the server.
+    /// The connection broke, or the server returned an error.
     Other,
 }
 

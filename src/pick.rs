@@ -6,10 +6,11 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// An instance that was picked for one call, and what tells the view how the call ended.
+/// An instance that was picked for one call, with the means to report the outcome of the call.
 ///
-/// It derefs to the [`Instance`]. Until its outcome is reported, or it is dropped, it counts as a call in flight. The first
-/// report counts. A drop without a report says nothing: counted as a success it would make a dead instance look fast.
+/// It derefs to the [`Instance`]. The call counts as in flight until its outcome is reported or the pick is dropped. Only
+/// the first report counts. A drop without a report is neutral: if it counted as a success, a dead instance would look
+/// fast.
 ///
 /// ```
 /// use service_registry::{Instance, connect};
@@ -33,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[must_use = "a pick counts as a call in flight until it is dropped: call the instance"]
 pub struct Pick {
     instance: Instance,
-    /// Taken by the first report.
+    /// `None` after the first report.
     call: Mutex<Option<Call>>,
     picker: Arc<Picker>,
 }
@@ -45,13 +46,13 @@ impl Pick {
         Self { instance, call: Mutex::new(Some(call)), picker }
     }
 
-    /// Makes a call, and reports its latency and outcome: `Ok` is a success, `Err` a failure of the instance.
+    /// Makes a call and reports its outcome and latency: `Ok` is a success, `Err` is a failure of the instance.
     ///
-    /// An error may be the caller's own fault, and an `Ok` may be a failure, such as an HTTP answer of status 503: see
+    /// If an error may be the caller's own fault, or an `Ok` may be a failure, such as an HTTP response of status 503, use
     /// [`observe_with`](Self::observe_with).
     ///
-    /// If the future is dropped, by `tokio::time::timeout` for example, the call counts neither as a success nor as a
-    /// failure, and the time that it took is a lower bound of the latency of the instance.
+    /// If the future is dropped, by `tokio::time::timeout` for example, the call is neither a success nor a failure. The
+    /// elapsed time is a lower bound of the instance's latency.
     pub async fn observe<T, E>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let classify = |result: &Result<T, E>| match result {
             Ok(_) => Outcome::Success,
@@ -60,7 +61,7 @@ impl Pick {
         self.observe_with(classify, call).await
     }
 
-    /// Makes a call, and reports its latency and what `classify` makes of its result.
+    /// Makes a call and reports its latency, and the outcome that `classify` returns for its result.
     ///
     /// ```
     /// use service_registry::balance::{Failure, Outcome};
@@ -79,21 +80,21 @@ impl Pick {
         classify: impl FnOnce(&T) -> Outcome,
         call: impl Future<Output = T>,
     ) -> T {
-        let _abandon = Abandon(self); // says nothing once the outcome is reported
+        let _abandon = Abandon(self); // does nothing once the outcome is reported
         if let Some(call) = &mut *self.lock() {
-            call.restart(self.picker.now()); // it is made only now
+            call.restart(self.picker.now()); // the call begins only now
         }
         let result = call.await;
         self.report(classify(&result));
         result
     }
 
-    /// Reports that the instance served the call. Its latency is the time since the pick.
+    /// Reports a success. The latency of the call is the time since the pick.
     pub fn succeeded(self) {
         self.report(Outcome::Success);
     }
 
-    /// Reports that the call failed, and why.
+    /// Reports a failure and its reason.
     pub fn failed(self, failure: Failure) {
         self.report(Outcome::Failure(failure));
     }
@@ -128,7 +129,7 @@ impl fmt::Debug for Pick {
     }
 }
 
-/// Says of a call whose future is dropped that its caller waits no longer.
+/// Abandons the call when its future is dropped before an outcome is reported.
 struct Abandon<'a>(&'a Pick);
 
 impl Drop for Abandon<'_> {

@@ -1,4 +1,4 @@
-//! Views: what callers of a service hold.
+//! The view that a caller of a service holds.
 
 mod labelled;
 mod options;
@@ -13,10 +13,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A local, lock-free copy of one service, which is kept up to date in the background, and picks an instance for each call.
+/// A local, lock-free copy of one service that is updated in the background and picks an instance for each call.
 ///
-/// Made by [`Client::discover`](crate::Client::discover). A clone is another handle to the same copy and the same statistics of
-/// its instances; dropping the last one closes the watch. Reading takes no lock, no allocation and no request.
+/// It is created by [`Client::discover`](crate::Client::discover). A clone is another handle to the same copy and the
+/// same statistics of its instances; dropping the last handle closes the watch. Reading takes no lock, no allocation
+/// and no request.
 ///
 /// ```
 /// use service_registry::{Instance, connect};
@@ -27,7 +28,7 @@ use std::time::Duration;
 /// let client = connect("mem://").await?;
 /// let mut users = client.discover("user.rpc")?;
 /// users.ready(Duration::from_secs(5)).await?;
-/// assert!(users.pick().is_err()); // nobody is registered
+/// assert!(users.pick().is_err()); // no instance is registered
 ///
 /// let registration = client.register(Instance::new("user.rpc", ([10, 0, 0, 1], 80).into())?).await?;
 /// users.changed().await?;
@@ -51,21 +52,22 @@ impl View {
         self.view.service()
     }
 
-    /// Waits until the store has confirmed the state, for at most `within`. It is `Ok` for a service that has no instance.
+    /// Waits until the store has confirmed the state, for at most `within`. Returns `Ok` also if the service has no
+    /// instance: to wait for one, use [`wait_for`](Self::wait_for).
     ///
-    /// It is `Ok` as well for a state that was read from a snapshot file and could not be confirmed in time: the
-    /// [status](Self::status) says how fresh it is.
+    /// Returns `Ok` as well if the state comes from a snapshot file and was not confirmed in time; the
+    /// [status](Self::status) tells.
     ///
     /// # Errors
     ///
-    /// If the store has not answered yet: `Denied` or `Invalid` at once if it refuses the load; `Unavailable` after `within` if
-    /// there is no state, with the last error as its source. The view keeps retrying. `Closed` if the runtime of the view was
-    /// shut down.
+    /// `Denied` or `Invalid`, at once, if the store refuses the first load. `Unavailable` after `within` if there is no
+    /// state; its source is the last error, and the view keeps retrying. `Closed` if the runtime of the view was shut
+    /// down.
     pub async fn ready(&self, within: Duration) -> Result<()> {
         self.view.ready(within).await
     }
 
-    /// Returns the current state. Wait-free. Do not keep it: call again for a newer one.
+    /// Returns the current state. Wait-free. Do not keep it: call again for a newer state.
     ///
     /// ```
     /// # async fn show(users: service_registry::View) {
@@ -80,7 +82,7 @@ impl View {
         self.view.state()
     }
 
-    /// Returns a reader for a hot loop: it caches the last state and only checks whether that is still current.
+    /// Returns a reader for a hot loop. It caches the last state and only checks whether that is still current.
     pub fn reader(&self) -> Reader {
         self.view.reader()
     }
@@ -100,8 +102,9 @@ impl View {
         self.view.store_snapshot()
     }
 
-    /// Waits until the state differs from the one that this or [`ready`](Self::ready) last returned for, or that was current
-    /// when the handle was made: other instances, or another [status](ViewStatus). Changes in between are reported as one.
+    /// Waits for a newer state: other instances, or another [status](ViewStatus). Newer means newer than at the last
+    /// return of this method or of [`ready`](Self::ready), or else than when the handle was created. Several changes are
+    /// reported as one.
     ///
     /// # Errors
     ///
@@ -110,7 +113,7 @@ impl View {
         self.view.changed().await
     }
 
-    /// Waits until the state is as `is_so` says, and returns it: until an instance can be called, for example.
+    /// Waits until `condition` holds for the state, and returns that state.
     ///
     /// ```
     /// use std::time::Duration;
@@ -126,11 +129,14 @@ impl View {
     /// # Errors
     ///
     /// `Closed` after the last state: the runtime of the view was shut down.
-    pub async fn wait_for(&self, mut is_so: impl FnMut(&ServiceState) -> bool) -> Result<StateRef> {
-        let mut view = self.view.clone(); // made before the first look, so that no change is missed
+    pub async fn wait_for(
+        &self,
+        mut condition: impl FnMut(&ServiceState) -> bool,
+    ) -> Result<StateRef> {
+        let mut view = self.view.clone(); // created before the first check, so that no change is missed
         loop {
             let state = view.state();
-            if is_so(&state) {
+            if condition(&state) {
                 return Ok(state);
             }
             drop(state);
@@ -138,47 +144,49 @@ impl View {
         }
     }
 
-    /// Returns a stream of the current state and every later [`Update`](crate::Update) that the store makes.
+    /// Returns a stream of the current state, and then of every [`Update`](crate::Update).
     pub fn updates(&self) -> Updates {
         self.view.updates()
     }
 
-    /// Picks the instance for the next call: weighted among those that are available, never one that is draining, and
-    /// one that keeps failing only if all do. Takes no lock and does not allocate; the first pick after a change takes time
-    /// linear in the instances.
+    /// Picks the instance for the next call: one of those that are available, by weight. It never picks a draining
+    /// instance, and picks an ejected one only if all are ejected. Takes no lock and does not allocate; the first pick
+    /// after a change takes time linear in the instances.
     ///
-    /// Two instances are drawn by weight, and the better one by latency and calls in flight is picked. Report the outcome
-    /// by [`Pick::observe`], or the pick counts as in flight until it is dropped, and teaches nothing.
+    /// Two instances are drawn by weight, and the one with the lower latency and fewer calls in flight wins. Report the
+    /// outcome with [`Pick::observe`]: without a report the balancer learns nothing, and the call counts as in flight
+    /// until the pick is dropped.
     ///
     /// # Errors
     ///
-    /// `NoInstance` if none is available, naming the service, the store and the reason.
+    /// `NoInstance` if no instance is available. The message names the service, the store and the reason.
     pub fn pick(&self) -> Result<Pick> {
         const ANY: &PickOptions = &PickOptions { exclude: Vec::new(), hash: None };
         self.pick_with(ANY)
     }
 
-    /// Picks an instance as [`pick`](Self::pick) does, with `options`: not one of those that have just failed, for example.
+    /// Picks an instance as [`pick`](Self::pick) does, with `options`: to exclude instances that have just failed, for
+    /// example.
     ///
     /// ```
     /// use service_registry::balance::PickOptions;
     ///
     /// # fn retry(users: service_registry::View, failed: service_registry::Pick) -> service_registry::Result<()> {
     /// let another = users.pick_with(&PickOptions::default().with_exclude([failed.id().clone()]))?;
-    /// let same_each_time = users.pick_with(&PickOptions::default().with_hash(7))?; // of the customer, for example
+    /// let same_each_time = users.pick_with(&PickOptions::default().with_hash(7))?; // a hash of the customer, for example
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// `NoInstance` if none is available that the options allow.
+    /// `NoInstance` if no available instance is allowed by the options.
     #[inline]
     pub fn pick_with(&self, options: &PickOptions) -> Result<Pick> {
         self.picker.pick(options).map(|call| Pick::new(call, self.picker.clone()))
     }
 
-    /// Returns the view of the engine, on which gRPC channels are made, and the zone of the caller.
+    /// Returns the engine's view, which gRPC channels need, and the zone of the caller.
     #[cfg(feature = "grpc")]
     pub(crate) fn parts(&self) -> (&registry_engine::View, Option<&str>) {
         (&self.view, self.picker.zone())

@@ -110,7 +110,7 @@ async fn the_error_of_a_pick_tells_why_there_is_no_instance() {
     let registration = world.client.register(drains).await.unwrap();
     until(&mut view, |view| view.state().records().len() == 1).await;
     let error = view.pick().unwrap_err().to_string();
-    assert!(error.contains("each of 1 is draining or has weight 0"), "{error}");
+    assert!(error.contains("all of them are draining or have weight 0"), "{error}");
 
     registration.update(|node| node.with_status(InstanceStatus::Up)).await.unwrap();
     until(&mut view, |view| view.pick().is_ok()).await;

@@ -1,4 +1,4 @@
-//! The members of a service, and who takes the next call.
+//! The members of a service, and the choice of the one that takes the next call.
 
 use crate::ejection::Ejection;
 use crate::endpoint::Endpoint;
@@ -16,15 +16,15 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How many times an endpoint is picked that takes no call: another call was faster to probe it, or
-/// all endpoints are ejected.
+/// The number of picks until an ejected endpoint takes the call. A picked endpoint refuses the call
+/// if another call was faster to probe it, or if all endpoints are ejected.
 const MAX_PICKS: u32 = 3;
 
-/// The members of a service, and who takes the next call.
+/// The members of a service, from which it picks the one that takes the next call.
 ///
-/// A member is known by its key, which is what its statistics belong to. The key of a server that
-/// restarts should change, so that its latency and ejection start anew: an address and an
-/// incarnation, for example. The value is what a caller needs to make the call.
+/// The key identifies a member, and its statistics belong to the key. The key should change when the
+/// server restarts, so that its latency and ejection start anew: use its address and incarnation,
+/// for example. The value is what a caller needs to make the call.
 ///
 /// All methods take `&self`; share it in an `Arc`.
 ///
@@ -43,7 +43,7 @@ const MAX_PICKS: u32 = 3;
 /// ```
 pub struct Balancer<K, T> {
     shared: Arc<Shared<K, T>>,
-    /// What tickets clone: that is one addition, where a downgrade may have to try again.
+    /// Tickets clone it. A clone is one atomic addition, while a downgrade may have to loop.
     weak: Weak<Shared<K, T>>,
     initially_ready: bool,
     connects_on_demand: bool,
@@ -61,13 +61,13 @@ pub struct Balancer<K, T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BalancerOptions {
-    /// When a member that fails takes no calls for a while; `None`: never.
+    /// When a failing member is ejected; `None`: never.
     pub ejection: Option<Ejection>,
-    /// Whether a new member takes calls before [`Balancer::set_ready`] says so: `true` unless set.
+    /// Whether a new member takes calls before [`Balancer::set_ready`] is called for it. Default: `true`.
     pub initially_ready: bool,
-    /// Whether the first call of a member connects to it, so that its latency does not count, nor that of the calls that
-    /// began before its answer: `false` unless set. Counted, a member whose first connection was slow gets next to no calls
-    /// for seconds.
+    /// Whether the first call to a member connects to it. Then the latency of that call does not count, and neither
+    /// does that of calls that begin before it is answered: otherwise a member whose first connection is slow would
+    /// get almost no calls for seconds. Default: `false`.
     pub connects_on_demand: bool,
 }
 
@@ -81,19 +81,19 @@ pub struct BalancerOptions {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member<K, T> {
-    /// What its statistics belong to.
+    /// The key that its statistics belong to.
     pub key: K,
     /// What a caller needs to make a call.
     pub value: T,
-    /// Its part of the calls, relative to the other members. A member of weight 0 takes none.
+    /// Its share of the calls, relative to the other members. A member of weight 0 takes no calls.
     pub weight: u32,
     /// Whether it is in the zone of the caller.
     pub near: bool,
     /// Whether it takes calls only while no other member is ready.
     pub standby: bool,
-    /// What [picks by hash](PickOptions::hash) rank it by: the hash of its key unless set. Set it to
-    /// the [`stable_hash`] of what stays, where a restart changes the key: else
-    /// the restart moves hashes to other members.
+    /// The hash by which [picks by hash](PickOptions::hash) rank it; `None`: the hash of its key. If
+    /// a restart changes the key, set it to the [`stable_hash`] of a part that stays the same: otherwise
+    /// a restart moves hashes to other members.
     pub hash_key: Option<u64>,
 }
 
@@ -113,12 +113,12 @@ pub struct Member<K, T> {
 pub struct PickOptions<K> {
     /// The members that are not picked.
     pub exclude: Vec<K>,
-    /// Picks the member with the highest score for this hash, whatever its latency and its calls in
-    /// flight: the same member each time, while it takes calls. A member that is excluded or ejected
-    /// is passed over. `None` unless set.
+    /// Picks the member with the highest score for this hash, regardless of its latency and its calls
+    /// in flight. That is the same member each time, while it takes calls; excluded and ejected
+    /// members are skipped. Default: `None`.
     ///
-    /// Members get shares of all hashes by their weights. One that comes, goes or changes its weight
-    /// moves only hashes from and to itself.
+    /// The hashes are shared among the members by weight. If a member is added, is removed or changes
+    /// its weight, only hashes from and to that member move.
     pub hash: Option<u64>,
 }
 
@@ -136,15 +136,15 @@ pub struct PickOptions<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoPick {
-    /// There is no member, or none of them is ready and has a weight.
+    /// No member is ready with a weight above 0.
     #[error("no member is ready")]
     NotReady,
-    /// All members that are ready are excluded, or not accepted.
-    #[error("all members that are ready are excluded")]
+    /// All ready members are excluded or not accepted.
+    #[error("all ready members are excluded")]
     Excluded,
 }
 
-/// A member, as the lock guards it.
+/// A member and its state, guarded by the lock.
 struct Slot<K, T> {
     endpoint: Arc<Endpoint<K, T>>,
     is_near: bool,
@@ -153,8 +153,8 @@ struct Slot<K, T> {
 }
 
 impl<K: Eq + Hash, T> Balancer<K, T> {
-    /// A balancer without members. `seed` sets the jitter of ejections: draw it at random, so that
-    /// no two clients probe at the same moments.
+    /// Returns a balancer without members. `seed` determines the jitter of ejections: draw it at
+    /// random, so that clients do not probe at the same moments.
     pub fn new(options: BalancerOptions, seed: u64) -> Self {
         let shared = Arc::new(Shared::new(options.ejection, seed));
         let weak = Arc::downgrade(&shared);
@@ -162,11 +162,11 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
         Self { shared, weak, initially_ready, connects_on_demand, slots: Mutex::default() }
     }
 
-    /// Replaces the members. A key that stays keeps its statistics and its readiness, whatever else
-    /// of its member changes. A new member counts as slow as the median of those that stay, so that
-    /// it is not flooded.
+    /// Replaces the members. A key that stays keeps its statistics and its readiness, even if the rest
+    /// of its member changes. A new member starts with the median latency of the remaining members, so
+    /// that it is not flooded.
     ///
-    /// Each key stands in `members` once. Takes a lock, and time linear in the members.
+    /// `members` contains each key once. Takes a lock, and time linear in the members.
     pub fn set(&self, members: impl IntoIterator<Item = Member<K, T>>, now: Duration) {
         let now = Ticks::of(now);
         let members: Vec<_> = members.into_iter().collect();
@@ -193,10 +193,10 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
         self.publish(&next);
         let previous = mem::replace(&mut *slots, next);
         drop(slots);
-        drop(previous); // after the lock, since the drop of a value may call anything
+        drop(previous); // after the lock, since dropping a value may run any code
     }
 
-    /// Says whether a member takes calls: whether it is connected, for example. A key that is not a
+    /// Sets whether a member takes calls: whether it is connected, for example. A key that is not a
     /// member is ignored.
     ///
     /// Takes a lock, and time linear in the members.
@@ -229,9 +229,9 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
         self.pick_where(options.hash, accept, now, rng)
     }
 
-    /// Picks as [`pick`](Self::pick) does, by `hash` if there is one, among the members whose key
-    /// `accept` takes: to exclude members by a part of their key, for example. `accept` may be called
-    /// more than once for a key.
+    /// Picks as [`pick`](Self::pick) does, among the members whose key `accept` accepts: to exclude
+    /// members by a part of their key, for example. If `hash` is given, the pick is by
+    /// [hash](PickOptions::hash). `accept` may be called more than once for a key.
     ///
     /// ```
     /// use registry_balance::{Balancer, BalancerOptions, Member};
@@ -318,7 +318,7 @@ fn candidates<K, T>(slots: &[Slot<K, T>]) -> Vec<Arc<Endpoint<K, T>>> {
     if active.is_empty() { ready(&|_| true) } else { active }
 }
 
-/// Returns the median latency in microseconds of the endpoints that were called.
+/// Returns the median latency, in microseconds, of the endpoints that have been called.
 fn median_latency<'a>(stats: impl Iterator<Item = &'a EndpointStats>, now: Ticks) -> Option<f32> {
     let mut known: Vec<f32> = stats.filter_map(|stats| stats.latency(now)).collect();
     known.sort_by(f32::total_cmp);
@@ -332,14 +332,14 @@ impl<K, T> Slot<K, T> {
 }
 
 impl<K, T> Member<K, T> {
-    /// A member of weight 100, which is neither near nor on standby.
+    /// Returns a member of weight 100 that is neither near nor on standby.
     pub fn new(key: K, value: T) -> Self {
         Self { key, value, weight: 100, near: false, standby: false, hash_key: None }
     }
 }
 
 impl<K> PickOptions<K> {
-    /// Picks by this hash: see [`hash`](Self::hash).
+    /// Sets the [hash](Self::hash) to pick by.
     #[must_use]
     pub fn with_hash(mut self, hash: u64) -> Self {
         self.hash = Some(hash);
@@ -348,21 +348,21 @@ impl<K> PickOptions<K> {
 }
 
 impl BalancerOptions {
-    /// Sets when a member that fails takes no calls for a while; `None`: never.
+    /// Sets when a failing member is ejected; `None`: never.
     #[must_use]
     pub fn with_ejection(mut self, ejection: Option<Ejection>) -> Self {
         self.ejection = ejection;
         self
     }
 
-    /// Sets whether a new member takes calls before [`Balancer::set_ready`] says so.
+    /// Sets whether a new member takes calls before [`Balancer::set_ready`] is called for it.
     #[must_use]
     pub fn with_initially_ready(mut self, initially_ready: bool) -> Self {
         self.initially_ready = initially_ready;
         self
     }
 
-    /// Sets whether the [first call of a member connects](Self::connects_on_demand) to it.
+    /// Sets whether the [first call to a member connects](Self::connects_on_demand) to it.
     #[must_use]
     pub fn with_connects_on_demand(mut self, connects_on_demand: bool) -> Self {
         self.connects_on_demand = connects_on_demand;

@@ -5,7 +5,7 @@ use crate::time::Ticks;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// When an endpoint that fails takes no calls for a while.
+/// When and for how long a failing endpoint takes no calls.
 ///
 /// ```
 /// use registry_balance::Ejection;
@@ -17,16 +17,14 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ejection {
-    /// The number of consecutive failures that ejects: 5 unless set. With fewer, a service that
-    /// refuses one kind of call loses endpoints by it; with more, more calls are lost to a broken
-    /// endpoint.
+    /// The number of consecutive failures that ejects. Default: 5. With fewer, a service that rejects
+    /// one kind of call loses endpoints; with more, more calls fail at a broken endpoint.
     pub failures: u32,
-    /// The duration of the first ejection: 1 s unless set, with a jitter of 20 %. Then the endpoint
-    /// is half-open: it gets one call as a probe, and if that fails it is ejected for twice as long.
-    /// A probe that shows nothing for this time is followed by another one.
+    /// The duration of the first ejection, with a jitter of 20 %. Default: 1 s. Then the endpoint is
+    /// half-open: it gets one call as a probe, and if that fails it is ejected for twice as long. If
+    /// the probe has no outcome within this duration, another call probes the endpoint.
     pub base: Duration,
-    /// The longest duration: 30 s unless set. An endpoint that was repaired is found again that
-    /// late.
+    /// The longest duration. Default: 30 s. An endpoint that was repaired is used again that late.
     pub max: Duration,
 }
 
@@ -59,7 +57,7 @@ impl Default for Ejection {
     }
 }
 
-/// The longest ejection, whatever the options say.
+/// The limit of [`Ejection::max`].
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether an endpoint takes calls: a circuit breaker. It is read and written without a lock.
@@ -81,10 +79,10 @@ struct State {
     epoch: u16,
     /// Consecutive ejections; 0 if it is not ejected.
     times: u8,
-    /// Whether the answer to the probe has begun. Unless the probe fails in time, the ejection is
-    /// over then: a stream may go on for hours.
+    /// Whether the answer to the probe has begun. The ejection then ends at `until`, unless the probe
+    /// fails before: a stream may stay open for hours.
     is_answered: bool,
-    /// The end of the ejection, or of the time that the probe has.
+    /// The end of the ejection, or the deadline of the probe.
     until: Ticks,
 }
 
@@ -101,32 +99,32 @@ impl Admission {
 }
 
 impl EjectionState {
-    /// Returns whether it takes a call: not while it is ejected or a call probes it.
+    /// Returns whether the endpoint takes a call: it is neither ejected nor being probed.
     #[inline]
     pub(crate) fn is_usable(&self, now: Ticks) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         State::is_healthy(word) || now >= State::unpack(word).until
     }
 
-    /// Returns whether its ejection is over and no call probes it.
+    /// Returns whether the endpoint is ejected, its time is over, and no call probes it.
     #[inline]
     pub(crate) fn is_half_open(&self, now: Ticks) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         !State::is_healthy(word) && State::unpack(word).is_half_open(now)
     }
 
-    /// Returns whether no call has shown that it serves since it was ejected.
+    /// Returns whether the endpoint was ejected and has not been readmitted.
     pub(crate) fn is_ejected(&self) -> bool {
         !State::is_healthy(self.0.load(Ordering::Relaxed))
     }
 
-    /// Returns whether a call began in the current epoch: it was neither ejected nor readmitted
-    /// since.
+    /// Returns whether the call began in the current epoch: since the last ejection or readmission.
     pub(crate) fn is_current(&self, began: Admission) -> bool {
         State::unpack(self.0.load(Ordering::Relaxed)).epoch == began.state().epoch
     }
 
-    /// Begins a call, which probes it if it is half-open. `None` if it takes no call now.
+    /// Begins a call, which probes the endpoint if it is half-open. `None` if the endpoint takes no
+    /// call now.
     #[inline]
     pub(crate) fn admit(&self, now: Ticks, ejection: Option<&Ejection>) -> Option<Admission> {
         let word = self.0.load(Ordering::Relaxed);
@@ -136,12 +134,12 @@ impl EjectionState {
         self.admit_ejected(word, now, ejection)
     }
 
-    /// Begins a call although it is ejected: every endpoint is.
+    /// Begins a call at an ejected endpoint, because every endpoint is ejected.
     pub(crate) fn admit_anyway(&self) -> Admission {
         Admission { word: self.0.load(Ordering::Relaxed), is_probe: false }
     }
 
-    /// Notes that the answer to the probe has begun.
+    /// Records that the answer to the probe has begun.
     pub(crate) fn answered(&self, probe: &mut Admission) {
         let answered = State { is_answered: true, ..probe.state() }.pack();
         if self.replace(probe.word, answered) {
@@ -157,15 +155,15 @@ impl EjectionState {
         readmitted.is_some()
     }
 
-    /// Gives the right to probe back: the call was not made.
+    /// Lets another call probe the endpoint, because this one was not made.
     pub(crate) fn release(&self, probe: Admission) {
         let half_open = State { is_answered: false, until: Ticks::new(0), ..probe.state() };
         self.replace(probe.word, half_open.pack());
     }
 
-    /// Ejects it, for a time that doubles with each consecutive ejection and is multiplied by
-    /// `jitter`. Returns that time. Does nothing if the call that failed began in another epoch, or
-    /// began while it was ejected and is no probe.
+    /// Ejects the endpoint and returns for how long. The duration doubles with each consecutive
+    /// ejection and is multiplied by `jitter`. Does nothing if the failed call began in another
+    /// epoch, or began during the ejection without being a probe.
     pub(crate) fn eject(
         &self,
         ejection: &Ejection,
@@ -207,7 +205,7 @@ impl EjectionState {
         self.replace(word, next).then_some(admission)
     }
 
-    /// Replaces the state by the next one, if there is one. Returns the state before.
+    /// Replaces the state with what `next` returns, if anything. Returns the previous state.
     fn update(&self, next: impl Fn(State) -> Option<State>) -> Option<State> {
         let update = |word| Some(next(State::unpack(word))?.pack());
         let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
@@ -221,13 +219,13 @@ impl EjectionState {
 }
 
 impl State {
-    /// The last bits hold 55 years of ticks.
+    /// Enough for 55 years of ticks.
     const UNTIL_BITS: u32 = 44;
     const TIMES_BITS: u32 = 6;
     const EPOCH_BITS: u32 = 13;
     const TIMES_MASK: u64 = ((1 << Self::TIMES_BITS) - 1) << (Self::UNTIL_BITS + 1);
 
-    /// Returns whether a packed state is that of an endpoint that is not ejected.
+    /// Returns whether the endpoint of this packed state is not ejected.
     #[inline]
     fn is_healthy(word: u64) -> bool {
         word & Self::TIMES_MASK == 0
@@ -247,7 +245,7 @@ impl State {
         Self { epoch, times: 0, is_answered: false, until }
     }
 
-    /// Returns the number of the next epoch. It wraps, long after any call of the same number.
+    /// Returns the number of the next epoch. It wraps around long after all calls of that number ended.
     fn next_epoch(self) -> u16 {
         (self.epoch + 1) % (1 << Self::EPOCH_BITS)
     }
@@ -328,7 +326,7 @@ mod tests {
         assert_eq!(again.as_millis(), 1_000, "it had recovered");
     }
 
-    /// A probe that hung removed its endpoint for as long as it hung.
+    /// The endpoint took no calls for as long as its probe hung.
     #[test]
     fn hung_probe_is_followed_by_another_after_the_base_duration() {
         let state = half_open();
@@ -384,14 +382,14 @@ mod tests {
     }
 
     #[test]
-    fn ejection_is_over_however_much_later() {
+    fn ejection_stays_over_at_any_later_time() {
         let state = half_open();
         let days = |days: u64| at(days * 24 * 3_600_000);
         assert!([1, 3, 60, 4_000].into_iter().all(|n| state.is_usable(days(n))));
     }
 
     #[test]
-    fn longest_ejection_holds_after_thousands_in_a_row() {
+    fn ejection_never_exceeds_the_longest_duration() {
         let (state, ejection) = (EjectionState::default(), ejection(1_000, 30_000));
         let mut failed = state.admit_anyway();
         for n in 0..20_000 {

@@ -1,4 +1,4 @@
-//! Hashing: of what a caller picks by, and the score of a member for it.
+//! The hash of a value to pick by, and the score of a member for a hash.
 
 use crate::rng::mix;
 use std::hash::{Hash, Hasher};
@@ -6,9 +6,9 @@ use std::hash::{Hash, Hasher};
 /// Returns the hash of `value` that [`PickOptions::hash`](crate::PickOptions::hash) and
 /// [`Member::hash_key`](crate::Member::hash_key) take.
 ///
-/// It is the same in every process of one build, where the hashes of the standard library differ
-/// from process to process. So all clients agree on the member of a value. It is not safe against
-/// callers who choose values with equal hashes.
+/// The hash is the same in every process of one build, so all clients pick the same member for a value.
+/// (The default hashes of the standard library differ between processes.) It does not resist callers
+/// who choose values with equal hashes.
 ///
 /// ```
 /// use registry_balance::stable_hash;
@@ -22,7 +22,7 @@ pub fn stable_hash<T: Hash + ?Sized>(value: &T) -> u64 {
     hasher.finish()
 }
 
-/// FNV-1a, with a finalizer for what FNV leaves alike.
+/// FNV-1a, with a finalizer, since FNV maps similar values to similar hashes.
 pub(crate) struct StableHasher(u64);
 
 impl Default for StableHasher {
@@ -43,13 +43,13 @@ impl Hasher for StableHasher {
     }
 }
 
-/// Returns the score of a member for `hash`: the member with the highest one takes the call.
+/// Returns the score of a member for `hash`: the member with the highest score takes the call.
 ///
-/// This is weighted rendezvous hashing. Each member draws a number from 0 to 1 for each hash, and
-/// its root by the weight is the score, here as a logarithm. So a member wins a share of all hashes
-/// that is as large as its weight, and no score depends on the other members.
+/// This is weighted rendezvous hashing. For each hash a member has a pseudo-random number from 0 to 1,
+/// and its score is the `weight`-th root of it, computed as a logarithm. So the share of hashes that a
+/// member wins is proportional to its weight, and no score depends on other members.
 pub(crate) fn score(hash: u64, hash_key: u64, weight: u32) -> f64 {
-    /// How many values 53 bits have, all of which an `f64` holds exactly.
+    /// The number of values of 53 bits: an `f64` represents each of them exactly.
     const VALUES: f64 = 9_007_199_254_740_992.0;
     // The hash of a caller may be a small number.
     let drawn = mix(mix(hash) ^ hash_key) >> 11;

@@ -1,30 +1,30 @@
-//! The latency estimate of an endpoint, a peak EWMA: a slower call counts at once, faster ones with
-//! time.
+//! The latency estimate of an endpoint, a peak EWMA: a slower call raises it at once, faster calls
+//! lower it gradually.
 
 use crate::time::Ticks;
 use std::time::Duration;
 
-/// The time after which the past counts for 1/e. The value of go-zero (`decayTime` of its balancer
-/// `p2c_ewma`) and of Linkerd.
+/// The time constant: an estimate of this age counts for 1/e. go-zero (`decayTime` of its balancer
+/// `p2c_ewma`) and Linkerd use the same value.
 const DECAY: Duration = Duration::from_secs(10);
 
-/// The age in seconds after which the next call replaces an estimate. The value of go-zero
+/// The age in seconds after which the next call replaces an estimate. go-zero uses the same value
 /// (`forcePick`).
 pub(crate) const MAX_AGE: f32 = 1.0;
 
-/// The latency in microseconds that is assumed while no endpoint has a measured one. If it were more, the first endpoint that
-/// is measured, and fast, would take all calls of the first second.
+/// The latency in microseconds that is assumed while no endpoint has been measured. With a higher value, the first
+/// fast endpoint that is measured would take all calls of the first second.
 const FIRST_GUESS: f32 = 1.0;
 
-/// The longest latency that is told from longer ones, in microseconds.
+/// The maximum estimate, in microseconds.
 pub(crate) const MAX_LATENCY: f32 = 60e6;
 
 /// A latency, and the time at which it was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Estimate {
-    /// Negative for a guess, which the first call replaces.
+    /// Negative for an initial guess, which the first call replaces.
     micros: f32,
-    /// In milliseconds, which wrap.
+    /// The time of the measurement in milliseconds, which wraps around.
     at: u32,
 }
 
@@ -42,20 +42,20 @@ impl Estimate {
         self.micros <= 0.0
     }
 
-    /// Returns the microseconds as they were when they were measured: negative for a guess.
+    /// Returns the measured microseconds, without decay: negative for a guess.
     #[inline]
     pub(crate) fn micros(self) -> f32 {
         self.micros
     }
 
-    /// Returns the microseconds expected at `now`: an endpoint that was slow and had no call since
-    /// may have become faster.
+    /// Returns the microseconds expected at `now`. The estimate decays, since an endpoint that was slow
+    /// may have become faster without a call that shows it.
     #[inline]
     pub(crate) fn decayed(self, now: Ticks) -> f32 {
         self.micros.abs() * self.decay(now)
     }
 
-    /// Takes in a call that was answered after that time.
+    /// Returns the estimate after a call that took `micros`.
     #[inline]
     pub(crate) fn with(self, micros: f32, now: Ticks) -> Self {
         if self.is_guess() || micros >= self.micros || self.age(now) >= MAX_AGE {
@@ -65,7 +65,7 @@ impl Estimate {
         Self::measured(self.micros * decay + micros * (1.0 - decay), now)
     }
 
-    /// Takes in a call that took at least that time.
+    /// Returns the estimate after a call that took at least `micros`.
     pub(crate) fn raised(self, micros: f32, now: Ticks) -> Self {
         let micros = micros.min(MAX_LATENCY);
         if micros <= self.decayed(now) { self } else { Self::measured(micros, now) }
@@ -74,17 +74,18 @@ impl Estimate {
     /// Returns how many seconds ago it was measured.
     #[inline]
     pub(crate) fn age(self, now: Ticks) -> f32 {
-        /// Another thread may be ahead of us by that many milliseconds.
+        /// The clock of another thread may be ahead by up to this many milliseconds.
         const AHEAD: u32 = 60_000;
         let millis = now.millis().wrapping_sub(self.at);
         #[allow(clippy::cast_precision_loss)] // a millisecond in hours makes no difference
         if millis > u32::MAX - AHEAD { 0.0 } else { millis as f32 / 1e3 }
     }
 
-    /// Returns the part of it that counts at `now`.
+    /// Returns the factor by which the estimate has decayed at `now`.
     #[inline]
     fn decay(self, now: Ticks) -> f32 {
-        // `exp` to 2 % up to three times DECAY, where the rest makes no difference, in a third of its instructions.
+        // Approximates `exp` to 2 % up to three times DECAY, in a third of the instructions. Later the
+        // estimate is too small to matter.
         (1.0 - self.age(now) / (DECAY.as_secs_f32() * 256.0)).max(0.0).powi(256)
     }
 
@@ -100,7 +101,7 @@ impl Estimate {
     }
 }
 
-/// Returns the microseconds that a call took.
+/// Returns the microseconds of a call, within the limits of an estimate.
 pub(crate) fn micros(elapsed: Duration) -> f32 {
     (elapsed.as_secs_f32() * 1e6).clamp(1.0, MAX_LATENCY)
 }

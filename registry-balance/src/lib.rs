@@ -1,8 +1,8 @@
 //! A client-side load balancer without transport, clock or IO.
 //!
-//! A [`Balancer`] holds the members of a service and says which one takes the next call. A
-//! [`Ticket`] stands for that call: it counts as in flight until it is dropped, and takes its
-//! [`Outcome`].
+//! A [`Balancer`] holds the members of a service and picks the one that takes the next call. A
+//! [`Ticket`] represents that call: the call counts as in flight until its ticket is dropped, and
+//! the ticket takes its [`Outcome`].
 //!
 //! ```
 //! use registry_balance::{Balancer, BalancerOptions, Member, Outcome, PickOptions};
@@ -14,7 +14,7 @@
 //!
 //! let mut rng = fastrand::Rng::with_seed(7);
 //! let ticket = balancer.pick(&PickOptions::default(), now, &mut rng)?;
-//! // Call `ticket.value()`, and report what came of it:
+//! // Call `ticket.value()`, and report the outcome:
 //! ticket.finish(Outcome::Success, now + Duration::from_millis(3));
 //! # Ok::<(), registry_balance::NoPick>(())
 //! ```
@@ -23,25 +23,26 @@
 //!
 //! * **Power of two choices**: two members are drawn by weight. The second wins if its cost times
 //!   1.5 is below the first's.
-//! * **Cost**: the latency estimate plus 0.5 ms, times the calls in flight plus one. A call in
-//!   flight counts for less at a member of high weight.
-//! * **Latency**: a peak EWMA. A slower call counts at once, a faster one with time (10 s).
+//! * **Cost**: the latency estimate plus 0.5 ms, times the calls in flight plus one. The higher the
+//!   weight of a member, the less each call in flight counts.
+//! * **Latency**: a peak EWMA. A slower call raises the estimate at once; faster calls lower it
+//!   gradually, with a time constant of 10 s.
 //! * **Failures**: a failure raises the latency estimate to three times its value, so that a member
 //!   that fails at once does not look fast.
-//! * **Abandoned calls**: a call that its caller gives up is no failure. Its elapsed time is a lower
-//!   bound of the latency, so a member that hangs is avoided.
+//! * **Abandoned calls**: a call that its caller gives up is not a failure. Its elapsed time is a
+//!   lower bound of the latency, so a member that hangs is avoided.
 //! * **[`Ejection`]**: a member that fails several times in a row takes no calls for a while. Then
-//!   it is half-open: one call probes it. If the call shows nothing in time, another one follows.
-//!   Failures of calls that began before an ejection do not count after it. At least half of the
-//!   members always take calls.
-//! * **Zone**: near members alone take calls while at least half of them are ready.
+//!   it is half-open: one call probes it. If that call has no outcome in time, another call probes
+//!   it. After an ejection, failures of calls that began before it do not count. At least half of
+//!   the members always take calls.
+//! * **Zone**: only near members take calls while at least half of them are ready.
 //! * **Standby**: a standby member takes calls only while no other member is ready.
 //!
 //! # Hashing
 //!
-//! A pick with a [`hash`](PickOptions::hash) goes to the same member each time, as for a server that
-//! caches. It is weighted rendezvous hashing: a member that comes, goes or changes its weight moves
-//! only hashes from and to itself.
+//! A pick with a [`hash`](PickOptions::hash) goes to the same member each time, for servers that
+//! cache. The balancer uses weighted rendezvous hashing: if a member is added, is removed or changes
+//! its weight, only hashes from and to that member move.
 //!
 //! # Time
 //!
@@ -50,11 +51,12 @@
 //!
 //! # Cost
 //!
-//! A pick takes no lock and does not allocate. A pick by hash takes time linear in the members. [`Balancer::set`] and a [`Balancer::set_ready`] that
-//! changes something take a lock and time linear in the members; so does a failure that may eject.
+//! A pick takes no lock and does not allocate. A pick by hash takes time linear in the members.
+//! [`Balancer::set`], a [`Balancer::set_ready`] that changes something, and a failure that may eject
+//! its member take a lock, and time linear in the members.
 
-// `Balancer` is generic, so a pick is compiled in the crate of its caller: what it calls here is marked
-// `#[inline]`.
+// `Balancer` is generic, so a pick is compiled in the crate of its caller. Functions that a pick calls
+// are therefore marked `#[inline]`.
 
 mod balancer;
 mod ejection;

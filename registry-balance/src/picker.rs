@@ -1,5 +1,5 @@
-//! Power of two choices: of two endpoints that are drawn, the better one takes the call. Or
-//! rendezvous hashing: the endpoint with the highest score does.
+//! The choice of an endpoint: by power of two choices, the better of two drawn endpoints; or by
+//! rendezvous hashing, the endpoint with the highest score.
 
 use crate::endpoint::Endpoint;
 use crate::hash::score;
@@ -8,31 +8,31 @@ use crate::stats::EndpointStats;
 use crate::time::Ticks;
 use std::sync::Arc;
 
-/// How many times a second endpoint is drawn, until it is another than the first. An endpoint that
-/// has nearly all of the weight gets nearly all of the calls.
+/// How often a second endpoint is drawn until it differs from the first. The limit lets an endpoint
+/// with almost all of the weight get almost all calls.
 const MAX_DRAWS: usize = 4;
 
-/// The second endpoint must be better than the first by this factor. Below it they share the calls
-/// by their weights: else the endpoint that is ahead by a hair would get all of them.
+/// The factor by which the second endpoint must be better than the first. Endpoints that differ by less
+/// share the calls by weight: otherwise a slightly better endpoint would get all of them.
 const MARGIN: f32 = 1.5;
 
-/// The endpoints that take calls. It is built anew whenever they change.
+/// The endpoints that take calls. A new picker is built whenever they change.
 #[derive(Debug)]
 pub(crate) struct Picker<K, T> {
     candidates: Box<[Candidate<K, T>]>,
-    /// The sums of the weights up to each candidate; empty if all weights are the same.
+    /// The cumulative weights of the candidates; empty if all weights are equal.
     sums: Box<[u64]>,
 }
 
 #[derive(Debug)]
 struct Candidate<K, T> {
     endpoint: Arc<Endpoint<K, T>>,
-    /// What a call in flight counts for: 1 at the average weight.
+    /// The average weight divided by that of the endpoint: what each call in flight counts.
     share: f32,
 }
 
 impl<K, T> Picker<K, T> {
-    /// A picker from these endpoints, whose weights are not 0.
+    /// Returns a picker of these endpoints, whose weights are not 0.
     pub(crate) fn new(endpoints: impl Iterator<Item = Arc<Endpoint<K, T>>>) -> Self {
         let candidate = |endpoint| Candidate { endpoint, share: 1.0 };
         let mut candidates: Box<[_]> = endpoints.map(candidate).collect();
@@ -62,7 +62,7 @@ impl<K, T> Picker<K, T> {
         self.candidates.iter().map(|candidate| &candidate.endpoint)
     }
 
-    /// Returns whether the endpoint of these statistics may be ejected: at least half of them stay.
+    /// Returns whether the endpoint with these statistics may be ejected: at least half of all then remain.
     pub(crate) fn may_eject(&self, stats: &EndpointStats) -> bool {
         let others = self.endpoints().map(|endpoint| &*endpoint.stats);
         let others = others.filter(|other| !std::ptr::eq(*other, stats));
@@ -72,9 +72,9 @@ impl<K, T> Picker<K, T> {
 }
 
 impl<K, T> Picker<K, T> {
-    /// Returns the better of two endpoints. Another one stands in for an endpoint that is ejected.
-    /// If all are ejected, any of them is returned: a try is better than a failure. `None` only if
-    /// no key is accepted.
+    /// Returns the better of two drawn endpoints. Another endpoint replaces a drawn one that is
+    /// ejected. If all are ejected, any of them is returned: an attempt is better than a failure.
+    /// `None` only if no key is accepted.
     pub(crate) fn pick(
         &self,
         accepts: impl Fn(&K) -> bool,
@@ -97,7 +97,7 @@ impl<K, T> Picker<K, T> {
         }
     }
 
-    /// Returns the better of the endpoint that was `drawn` and another one, which stands in for one that is not usable.
+    /// Returns the better of the usable endpoint that was `drawn`, if any, and another usable one.
     #[cold]
     fn with_stand_in<'a>(
         &'a self,
@@ -120,8 +120,8 @@ impl<K, T> Picker<K, T> {
         Some(stand_in.map_or(&drawn.endpoint, |stand_in| better(drawn, stand_in, now)))
     }
 
-    /// Returns the endpoint with the highest score for `hash`, of those that are accepted and not
-    /// ejected. If all are ejected, it is one of them, as for [`pick`](Self::pick).
+    /// Returns the accepted endpoint with the highest score for `hash` that is not ejected. If all are
+    /// ejected, it returns one of them, as [`pick`](Self::pick) does.
     pub(crate) fn pick_by_hash(
         &self,
         hash: u64,
@@ -133,11 +133,11 @@ impl<K, T> Picker<K, T> {
         highest(hash, usable).or_else(|| highest(hash, accepted()))
     }
 
-    /// Returns two candidates that are drawn by weight: different ones, if that can be.
+    /// Returns two candidates drawn by weight, different ones if possible.
     fn two(&self, rng: &mut impl Rng) -> (&Candidate<K, T>, &Candidate<K, T>) {
         let first = self.draw(rng);
         let second = if self.sums.is_empty() {
-            // Any of the others, without a second try.
+            // Any of the others, without drawing again.
             let skip = index(self.candidates.len() - 1, rng);
             if skip < first { skip } else { skip + 1 }
         } else {
@@ -157,14 +157,14 @@ impl<K, T> Picker<K, T> {
         }
     }
 
-    /// Returns all candidates, beginning with any of them.
+    /// Returns all candidates in order, starting at a random one.
     fn round(&self, rng: &mut impl Rng) -> impl Iterator<Item = &Candidate<K, T>> {
         let (before, from) = self.candidates.split_at(index(self.candidates.len(), rng));
         from.iter().chain(before)
     }
 }
 
-/// A picker from no endpoint.
+/// A picker without endpoints.
 impl<K, T> Default for Picker<K, T> {
     fn default() -> Self {
         Self { candidates: Box::default(), sums: Box::default() }
@@ -184,8 +184,8 @@ fn highest<'a, K, T>(
     highest.map(|(_, endpoint)| endpoint)
 }
 
-/// Returns a half-open endpoint, since it looks slow until a call has shown how it is now. Else the first, unless the
-/// second is clearly better, or would never be asked again by an estimate that is stale.
+/// Returns the better of two endpoints. A half-open one is preferred: it looks slow until a probe succeeds. Otherwise
+/// the first wins, unless the second is clearly better, or its estimate is stale and the first is not clearly better.
 #[inline]
 fn better<'a, K, T>(
     first: &'a Candidate<K, T>,
@@ -194,7 +194,7 @@ fn better<'a, K, T>(
 ) -> &'a Arc<Endpoint<K, T>> {
     let (one, other) = (&*first.endpoint.stats, &*second.endpoint.stats);
     let cost = one.cost(now, first.share);
-    // One that is as good gets its calls where it is drawn first.
+    // An equally good endpoint gets its share of calls when it is drawn first.
     let is_worse = || cost * MARGIN < other.cost(now, second.share);
     let lighter = first.share.max(second.share);
     let is_second = !one.ejection.is_half_open(now)
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_kept_while_all_are_equally_good() {
+    fn equally_good_endpoints_share_the_calls_by_weight() {
         let shares = shares(&picker(&[100, 100, 200, 400]));
         let expected = [1_500, 1_500, 3_000, 6_000];
         for (share, expected) in shares.iter().zip(expected) {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_endpoints_the_one_with_fewer_calls_is_preferred() {
+    fn endpoint_with_fewer_calls_in_flight_is_preferred_to_an_equal_one() {
         let picker = picker(&[100, 100]);
         stats(&picker, 0).begin();
         assert_eq!(shares(&picker)[0], 0);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_endpoint_is_not_picked_because_the_other_that_was_drawn_is_ejected() {
+    fn slow_endpoint_is_not_picked_just_because_the_other_drawn_one_is_ejected() {
         let picker = picker(&[100; 3]);
         for (key, latency) in [(0, 1), (1, 50), (2, 1)] {
             stats(&picker, key).answered(latency * MS, now());
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn half_open_endpoint_gets_a_call_however_slow_it_looks() {
+    fn half_open_endpoint_gets_a_call_even_if_it_looks_slow() {
         let picker = picker(&[100, 100, 100]);
         for key in 0..3 {
             stats(&picker, key).answered(MS, now());

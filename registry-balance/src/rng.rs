@@ -1,8 +1,8 @@
-//! Random numbers, which the caller provides.
+//! Random numbers from the caller.
 
 /// A source of random numbers.
 ///
-/// It is a trait of this crate because each major version of `rand_core` is another trait.
+/// It is a trait of this crate, because the trait of `rand_core` changes with each major version.
 ///
 /// ```
 /// use registry_balance::Rng;
@@ -41,7 +41,7 @@ pub(crate) fn index(length: usize, rng: &mut impl Rng) -> usize {
     below(length as u64, rng) as usize
 }
 
-/// Spreads what is alike over all bits: the finalizer of `SplitMix64`.
+/// Returns a hash in which each bit depends on all bits of `hash`: the finalizer of `SplitMix64`.
 pub(crate) fn mix(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! What a balancer shares with its tickets.
+//! The state that a balancer shares with its tickets.
 
 use crate::ejection::{Admission, Ejection};
 use crate::picker::Picker;
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// What a balancer shares with its tickets.
+/// The state that a balancer shares with its tickets.
 #[derive(Debug)]
 pub(crate) struct Shared<K, T> {
     pub(crate) picker: ArcSwap<Picker<K, T>>,
     pub(crate) ejection: Option<Ejection>,
-    /// Held from the count of ejected endpoints to the next ejection. Without it two threads that
-    /// count at the same time eject one endpoint each, where only one more may be ejected.
+    /// Held while ejected endpoints are counted and another is ejected. Without it, two threads that
+    /// count at the same time could each eject an endpoint where only one more may be ejected.
     ejecting: Mutex<()>,
     /// The state of the random numbers for jitter.
     jitter: AtomicU64,
@@ -28,8 +28,8 @@ impl<K, T> Shared<K, T> {
         Self { picker, ejection, ejecting, jitter: seed.into() }
     }
 
-    /// Ejects an endpoint whose call has `failed`, if at least half of all endpoints then still
-    /// take calls. Returns for how long.
+    /// Ejects an endpoint after a failed call, if at least half of all endpoints then still take
+    /// calls. Returns for how long.
     pub(crate) fn eject(
         &self,
         stats: &EndpointStats,
@@ -42,15 +42,14 @@ impl<K, T> Shared<K, T> {
             return stats.ejection.eject(ejection, self.jitter(), failed, now);
         }
         if failed.is_probe() {
-            // It looks slow now, so it takes calls only when the others are worse. Half-open it
-            // would come first.
+            // The failure made it look slow, so it takes calls only if the others are worse. If it
+            // stayed half-open, it would be preferred.
             stats.ejection.readmit(failed);
         }
         None
     }
 
-    /// Returns a factor of 0.8 to 1.2, so that clients do not all probe an endpoint at the same
-    /// moment.
+    /// Returns a random factor from 0.8 to 1.2, so that clients probe an endpoint at different moments.
     fn jitter(&self) -> f64 {
         let state = self.jitter.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         #[allow(clippy::cast_precision_loss)] // 53 bits

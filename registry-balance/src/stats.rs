@@ -1,5 +1,4 @@
-//! What the calls of an endpoint have shown: how long they take, how many are in flight, how often
-//! they fail.
+//! The statistics of an endpoint: latency, calls in flight, consecutive failures.
 
 use crate::ejection::{Admission, EjectionState};
 use crate::latency::{Estimate, MAX_AGE, micros};
@@ -7,40 +6,40 @@ use crate::time::Ticks;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Microseconds that are added to each latency. A scheduler on either side may take as long, so of
-/// two endpoints below it neither is the slower.
+/// Microseconds that are added to each latency. Scheduling alone may take this long, so differences
+/// between smaller latencies do not matter.
 const NOISE: f32 = 500.0;
 
-/// An estimate is stale after that many times its latency: a look then costs a hundredth of the
-/// time.
+/// An estimate is stale after this many times its latency, so that measuring again costs a hundredth
+/// of the time.
 const STALE_AFTER: f32 = 100.0;
 
-/// A failure counts as a call that took that many times the expected latency, so that an endpoint
+/// A failure counts as a call that took this many times the expected latency, so that an endpoint
 /// that fails at once does not look fast.
 const FAILURE_FACTOR: f32 = 3.0;
 
-/// The first call, which connects, was not answered yet.
+/// The first call, which connects, is not answered yet.
 const COLD: u64 = u64::MAX;
 
-/// The microseconds that an endpoint counts with whose first calls failed or have shown nothing. Its guess would be
-/// better than what the others take, so that it got one call after the other. It is asked again after a second.
+/// The assumed latency, in microseconds, of an endpoint whose first calls failed or had a neutral outcome. With its
+/// initial guess it would look better than the others, and get all calls. It is tried again after a second.
 const UNKNOWN: f32 = 10_000.0;
 
-/// What the calls of an endpoint have shown. It is read and written without a lock.
+/// The statistics of an endpoint. They are read and written without a lock.
 #[derive(Debug)]
 pub(crate) struct EndpointStats {
     in_flight: AtomicU32,
     /// An [`Estimate`].
     latency: AtomicU64,
     consecutive_failures: AtomicU32,
-    /// When the first call was answered, which connected: [`COLD`] until then, and 0 where no call connects.
+    /// When the first call, which connects, was answered: [`COLD`] until then, and 0 if calls do not connect.
     warm_since: AtomicU64,
     pub(crate) ejection: EjectionState,
 }
 
 impl EndpointStats {
-    /// Statistics of an endpoint that had no call. It counts as good as `expected` microseconds,
-    /// which is what the others take: if it counted as the best, all calls would go to it at once.
+    /// Returns the statistics of an endpoint that has had no call. Its initial guess is `expected`, the
+    /// latency of the other endpoints: if it looked better, all calls would go to it at once.
     pub(crate) fn new(expected: Option<f32>, now: Ticks) -> Self {
         Self {
             in_flight: 0.into(),
@@ -51,12 +50,12 @@ impl EndpointStats {
         }
     }
 
-    /// The first call connects.
+    /// Marks the endpoint as not connected: its first call connects.
     pub(crate) fn cold(self) -> Self {
         Self { warm_since: COLD.into(), ..self }
     }
 
-    /// Returns whether a call that began then, and is answered now, has waited for the first connection.
+    /// Returns whether a call that began at `begun` and is answered at `now` has waited for the first connection.
     pub(crate) fn was_cold(&self, begun: Ticks, now: Ticks) -> bool {
         match self.warm_since.load(Ordering::Relaxed) {
             0 => false,
@@ -68,16 +67,16 @@ impl EndpointStats {
         }
     }
 
-    /// Returns the cost of a call: the expected latency, and once more for each call in flight.
-    /// `share` is what one of them counts for: 1 for an endpoint of average weight.
+    /// Returns the cost of a call: the expected latency, times the calls in flight plus one. A call in
+    /// flight counts as `share`: 1 for an endpoint of average weight.
     #[inline]
     pub(crate) fn cost(&self, now: Ticks, share: f32) -> f32 {
         self.cost_with(now, share, 0.0)
     }
 
-    /// Returns the cost of a call for which another endpoint was drawn first. It pays beforehand for what the call would
-    /// weigh at the lighter of the two, whose share is `lighter`. If only a light endpoint paid for that, calls would leave it
-    /// sooner than they come to it.
+    /// Returns the cost of a call for which another endpoint was drawn first. It includes in advance what the call would
+    /// count at the lighter of the two endpoints, whose share is `lighter`. If only the lighter endpoint paid this, calls
+    /// would leave it sooner than they come to it.
     #[inline]
     pub(crate) fn cost_as_second(&self, now: Ticks, share: f32, lighter: f32) -> f32 {
         self.cost_with(now, share, (lighter - 1.0).max(0.0))
@@ -105,43 +104,43 @@ impl EndpointStats {
         (!estimate.is_guess()).then(|| estimate.decayed(now))
     }
 
-    /// A call begins.
+    /// Records that a call begins.
     #[inline]
     pub(crate) fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call is no longer in flight.
+    /// Records that a call is no longer in flight.
     #[inline]
     pub(crate) fn end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A call was answered after `elapsed`.
+    /// Records that a call was answered after `elapsed`.
     #[inline]
     pub(crate) fn answered(&self, elapsed: Duration, now: Ticks) {
         self.update(|estimate| estimate.with(micros(elapsed), now));
     }
 
-    /// A probe was answered after `elapsed`: it replaces what was known before the ejection.
+    /// Records that a probe was answered after `elapsed`. This replaces the estimate from before the ejection.
     pub(crate) fn probe_answered(&self, elapsed: Duration, now: Ticks) {
         self.update(|_| Estimate::measured(micros(elapsed), now));
     }
 
-    /// A call was not answered within `elapsed`: that is a lower bound of its latency.
+    /// Records that a call was not answered within `elapsed`, a lower bound of its latency.
     pub(crate) fn unanswered(&self, elapsed: Duration, now: Ticks) {
         self.update(|estimate| estimate.raised(micros(elapsed), now));
     }
 
-    /// A call succeeded. Returns whether that has ended an ejection.
+    /// Records a success. Returns whether it has ended an ejection.
     #[inline]
     pub(crate) fn succeeded(&self, began: Admission) -> bool {
-        // Most calls find 0: a read is cheaper than a write to what other threads read.
+        // Usually the count is 0. A read is cheaper than a write to memory that other threads read.
         let is_news = began.is_probe() || self.consecutive_failures.load(Ordering::Relaxed) != 0;
         is_news && self.recovered(began)
     }
 
-    /// A call succeeded after others had failed.
+    /// Records a success after failures.
     #[cold]
     fn recovered(&self, began: Admission) -> bool {
         if !self.ejection.is_current(began) {
@@ -151,8 +150,8 @@ impl EndpointStats {
         self.ejection.readmit(began)
     }
 
-    /// A call failed. Returns the number of consecutive failures, or `None` if the call does not
-    /// count: it began before the endpoint was ejected or readmitted.
+    /// Records a failure. Returns the number of consecutive failures, or `None` if the call does not
+    /// count because it began before the endpoint was ejected or readmitted.
     pub(crate) fn failed(&self, began: Admission, now: Ticks) -> Option<u32> {
         if !self.ejection.is_current(began) {
             return None;
@@ -165,7 +164,7 @@ impl EndpointStats {
         Some(self.consecutive_failures.fetch_add(1, Ordering::Relaxed).saturating_add(1))
     }
 
-    /// A call has ended and shown nothing. An endpoint of which no call has shown anything does not look fast for it.
+    /// Records a neutral outcome. It must not make an endpoint without other outcomes look fast.
     pub(crate) fn shown_nothing(&self, now: Ticks) {
         if self.estimate().is_guess() {
             self.update(|estimate| estimate.raised(UNKNOWN, now));
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_call_counts_at_once_and_fast_calls_with_time() {
+    fn slow_call_raises_the_estimate_at_once_and_fast_calls_lower_it_gradually() {
         let stats = EndpointStats::new(None, at(0));
         stats.answered(MS, at(1));
         stats.answered(50 * MS, at(2));
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn estimate_is_stale_the_later_the_slower_the_endpoint() {
+    fn estimate_of_a_slower_endpoint_becomes_stale_later() {
         let stats = EndpointStats::new(None, at(0));
         stats.answered(MS, at(0));
         assert!(!stats.is_stale(at(999)) && stats.is_stale(at(1_000)));
@@ -288,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn guess_is_stale_after_a_second_however_bad_it_is() {
+    fn any_guess_is_stale_after_a_second() {
         let stats = EndpointStats::new(Some(60e6), at(0));
         assert!(!stats.is_stale(at(999)) && stats.is_stale(at(1_000)));
     }
 
     #[test]
-    fn stale_estimate_stays_stale_when_the_milliseconds_wrap() {
+    fn stale_estimate_stays_stale_when_the_milliseconds_wrap_around() {
         let stats = EndpointStats::new(None, at(0));
         stats.answered(100 * MS, at(1_000));
         for days in [1, 20, 30, 49] {

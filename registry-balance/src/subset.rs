@@ -7,9 +7,9 @@ use std::hash::Hasher;
 
 /// Returns the `size` endpoints that `client` connects to.
 ///
-/// Each client ranks all addresses by a hash of itself and the address, and takes the first. An
-/// endpoint that comes or goes moves at most one of the others. Takes O(n log n) for n endpoints;
-/// up to `size` endpoints come back as they are.
+/// Each client ranks all addresses by a hash of its number and the address, and takes the first
+/// `size`. An endpoint that is added or removed replaces at most one other. Takes O(n log n) for n
+/// endpoints; `size` endpoints or fewer are returned unchanged.
 ///
 /// ```
 /// use registry_balance::{client_number, subset};
@@ -46,8 +46,7 @@ pub fn client_number(name: &str) -> u64 {
     rank(0, name)
 }
 
-/// Returns the rank of `address` for `client`. Clients of different versions that share a name agree
-/// on it.
+/// Returns the rank of `address` for `client`. It is the same in all versions of this library.
 fn rank(client: u64, address: &str) -> u64 {
     let mut hasher = StableHasher::default();
     hasher.write(&client.to_le_bytes());
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoint_that_comes_or_goes_moves_at_most_one_other() {
+    fn added_or_removed_endpoint_replaces_at_most_one_other() {
         let all = fleet(1_001);
         for client in 0..3 {
             let before = chosen(client, &all[..1_000]);
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_choose_differently_and_each_the_same_again() {
+    fn subsets_differ_between_clients_and_are_stable_for_each() {
         let all = fleet(1_000);
         let mut served = vec![0_u32; all.len()];
         for client in 0..250 {
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn small_service_is_chosen_as_a_whole() {
+    fn subset_of_a_small_service_is_the_whole_service() {
         let all = fleet(32);
         assert_eq!(subset(1, 32, all.clone(), String::as_str), all);
     }

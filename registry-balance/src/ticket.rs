@@ -8,12 +8,12 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// A call in flight, to the member that was picked for it.
+/// A call in flight to the member that was picked for it.
 ///
-/// It counts as in flight until it is finished, abandoned or dropped. A drop says nothing else of
-/// the member: so drop it if the call never reached the member.
+/// The call counts as in flight until the ticket is finished, abandoned or dropped. A drop reports
+/// nothing about the member: drop the ticket if the call never reached the member.
 ///
-/// A ticket outlives its balancer, and holds no other member's value.
+/// A ticket may outlive its balancer, and does not keep values of other members alive.
 ///
 /// ```
 /// use registry_balance::{Balancer, BalancerOptions, Member, Outcome, PickOptions};
@@ -37,19 +37,20 @@ use std::time::Duration;
 #[must_use = "the call counts as in flight until its ticket is dropped"]
 pub struct Ticket<K, T> {
     endpoint: Arc<Endpoint<K, T>>,
-    /// Weak, so that a long call keeps no connections of other members.
+    /// Weak, so that a long call does not keep the connections of other members open.
     shared: Weak<Shared<K, T>>,
     begun: Duration,
     admission: Admission,
     is_answered: bool,
-    /// Whether the call has ended with a report. A probe that was not made is made by another call
-    /// at once, but one that has shown nothing is not.
+    /// Whether the call has ended with a report. If not, the call was never made, and another call
+    /// may probe the member at once.
     is_reported: bool,
 }
 
-/// The outcome of a call, as far as it tells of the member.
+/// The outcome of a call, as far as it concerns the member.
 ///
-/// The caller classifies: a member is not to blame for a request that is wrong, for example.
+/// The caller classifies the result of the call: a member is not to blame for an invalid request, for
+/// example.
 ///
 /// ```
 /// use registry_balance::Outcome;
@@ -63,20 +64,19 @@ pub struct Ticket<K, T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The member serves. Its latency counts, and its row of failures is over.
+    /// The member works. The latency counts, and the count of consecutive failures is reset.
     Success,
-    /// The member failed the call. The time that it took says nothing, since many failures are
-    /// fast.
+    /// The member failed the call. The elapsed time does not count, since many failures are fast.
     Failure,
-    /// The member did not answer in time, and is to blame: a failure whose time is a lower bound of
-    /// the latency. Where the caller may just be impatient, [abandon](Ticket::abandon) the call.
+    /// The member is to blame for not answering in time: a failure, and the elapsed time is a lower
+    /// bound of the latency. If the caller may just be impatient, [abandon](Ticket::abandon) the call.
     TimedOut,
-    /// The call says nothing of the member. Nor does its latency count: a member that rejects calls
-    /// would look fast.
+    /// The call tells nothing about the member. Its latency does not count either: a member that
+    /// rejects calls would look fast.
     Neutral,
 }
 
-/// How an outcome has changed whether its member takes calls, for logs and metrics.
+/// A change of the ejection of a member that an outcome has caused, for logs and metrics.
 ///
 /// ```
 /// use registry_balance::{
@@ -105,7 +105,7 @@ pub enum Transition {
         /// For how long the member takes no calls.
         duration: Duration,
     },
-    /// The member served the call that probed it, and takes calls again.
+    /// The member has answered its probe and takes calls again.
     Readmitted,
 }
 
@@ -125,21 +125,21 @@ impl<K, T> Ticket<K, T> {
         &self.endpoint.key
     }
 
-    /// Returns the value of the member, as it was when it was picked.
+    /// Returns the value that the member had when it was picked.
     pub fn value(&self) -> &T {
         &self.endpoint.value
     }
 
-    /// Counts the latency of the call from `now`: it was picked earlier than it is made.
+    /// Restarts the latency of the call at `now`, for a call that is made later than its pick.
     pub fn restart(&mut self, now: Duration) {
         self.begun = now;
     }
 
-    /// Counts the latency of the call, whose answer has begun. The call stays in flight, since a
-    /// stream may go on for hours. Only the first answer counts.
+    /// Records the latency of the call, because its answer has begun. The call stays in flight, since a
+    /// stream may stay open for hours. Only the first answer counts.
     ///
-    /// If the call probes a member, the ejection is over [`Ejection::base`](crate::Ejection::base)
-    /// after the call has begun, unless it fails before.
+    /// If the call is a probe, the ejection ends [`Ejection::base`](crate::Ejection::base) after the
+    /// call began, unless the call fails before.
     pub fn answered(&mut self, now: Duration) {
         if self.is_answered {
             return;
@@ -179,9 +179,9 @@ impl<K, T> Ticket<K, T> {
         }
     }
 
-    /// Ends the call because its caller waits no longer. That is no failure, but the elapsed time
-    /// is a lower bound of the latency, unless the call was [answered](Self::answered). So a member
-    /// that hangs looks slow, and the others take the calls.
+    /// Ends the call because its caller has stopped waiting. This is not a failure, but the elapsed
+    /// time is a lower bound of the latency, unless the call was [answered](Self::answered). So a member
+    /// that hangs looks slow, and other members take the calls.
     pub fn abandon(mut self, now: Duration) {
         self.is_reported = true;
         self.unanswered(now);
@@ -197,7 +197,7 @@ impl<K, T> Ticket<K, T> {
         let (stats, now) = (&self.endpoint.stats, Ticks::of(now));
         let failures = stats.failed(self.admission, now)?;
         let shared = self.shared.upgrade()?;
-        // Of a half-open endpoint the failure of its probe is enough.
+        // A failed probe ejects a half-open endpoint at once.
         if failures < shared.ejection?.failures && !self.admission.is_probe() {
             return None;
         }

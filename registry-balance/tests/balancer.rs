@@ -35,7 +35,7 @@ impl World {
         self.balancer.pick(&PickOptions::default(), now, &mut self.rng).unwrap()
     }
 
-    /// Calls that are over at once. Returns the keys that got any, in order.
+    /// Makes calls that end at once. Returns the keys of the members that got calls, in order.
     fn called(&mut self, now: Duration) -> Vec<u32> {
         let mut keys: Vec<u32> = (0..200).map(|_| *self.pick(now).key()).collect();
         keys.sort_unstable();
@@ -43,7 +43,7 @@ impl World {
         keys
     }
 
-    /// Picks that member, by excluding all others.
+    /// Picks the member with this key by excluding all others.
     fn pick_key(&mut self, key: u32, now: Duration) -> Ticket<u32, Arc<u32>> {
         let mut options = PickOptions::default();
         options.exclude = self.balancer.candidates();
@@ -117,7 +117,7 @@ fn statistics_stay_with_the_key_while_value_and_weight_change() {
     assert_eq!(world.called(NOW + 500 * MS), [1]);
     world.balancer.set_ready(&1, false);
     assert_eq!(**world.pick(NOW).value(), 22);
-    // Another key is another server: it counts as fast as the median.
+    // Another key is another server, which starts with the median latency.
     world.balancer.set_ready(&1, true);
     world.balancer.set([member(1), member(3)], NOW);
     assert_eq!(world.called(NOW + 500 * MS), [1, 3]);
@@ -175,10 +175,10 @@ fn consecutive_failures_eject_and_the_probe_readmits() {
     assert_eq!(world.called(last + MS), [1, 2]);
 }
 
-/// A caller that gives up says nothing of the member but that it took so long: a call that took a
-/// second and ten times what was expected counted as a failure, and ejected.
+/// An abandoned call counted as a failure if it had taken a second and ten times the expected latency, and so could
+/// eject a member whose callers are impatient.
 #[test]
-fn abandoned_call_is_no_failure_but_a_lower_bound_of_the_latency() {
+fn abandoned_call_is_not_a_failure_but_raises_the_latency() {
     let ejection = Ejection::default().with_failures(1);
     let options = BalancerOptions::default().with_ejection(Some(ejection));
     let mut world = World::with(options, [member(1), member(2)]);
@@ -198,7 +198,7 @@ fn abandoned_call_is_no_failure_but_a_lower_bound_of_the_latency() {
 }
 
 #[test]
-fn neutral_outcome_says_nothing_of_a_member_that_is_known() {
+fn neutral_outcome_does_not_change_a_known_member() {
     let ejection = Ejection::default().with_failures(1);
     let options = BalancerOptions::default().with_ejection(Some(ejection));
     let mut world = World::with(options, [member(1), member(2)]);
@@ -251,7 +251,7 @@ fn threads_pick_while_members_change() {
 
 /// A member whose first connection took 300 ms was idle for seconds while another took all calls.
 #[test]
-fn latency_of_the_first_call_does_not_count_where_it_connects() {
+fn latency_of_a_first_call_that_connects_does_not_count() {
     let options = BalancerOptions::default().with_connects_on_demand(true);
     let balancer = Balancer::new(options, 7);
     balancer.set([Member::new("a", ()), Member::new("b", ())], NOW);
@@ -264,7 +264,7 @@ fn latency_of_the_first_call_does_not_count_where_it_connects() {
     let second = loop {
         let ticket = balancer.pick(&PickOptions::default(), NOW, &mut rng).unwrap();
         if *ticket.key() == "a" {
-            break ticket; // it waits for the same connection
+            break ticket; // this call waits for the same connection
         }
     };
     for (key, ticket) in first {
@@ -282,9 +282,10 @@ fn latency_of_the_first_call_does_not_count_where_it_connects() {
     assert!((60..=140).contains(&picked), "{picked} of 200");
 }
 
-/// A server that failed at once got five calls in a row, until it was ejected: its guess was better than what the other took.
+/// A server that failed at once got five calls in a row, until it was ejected, because its initial guess was better than
+/// the latency of the other server.
 #[test]
-fn member_whose_first_calls_fail_or_show_nothing_does_not_look_fast() {
+fn member_whose_first_calls_fail_or_are_neutral_does_not_look_fast() {
     for outcome in [Outcome::Failure, Outcome::Neutral] {
         let mut world = World::new([member(1), member(2)]);
         world.pick_key(2, NOW).finish(Outcome::Success, NOW + 5 * MS);

@@ -35,14 +35,14 @@ fn eject(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> Duration {
     }
 }
 
-/// Returns whether a member takes calls: a pick that may go elsewhere goes to it now and then.
+/// Returns whether a member takes calls: one of 100 picks among all members goes to it.
 fn takes_calls(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> bool {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut pick = || balancer.pick(&PickOptions::default(), now, &mut rng).unwrap();
     (0..100).any(|_| *pick().key() == key)
 }
 
-/// Has members 1 and 2 answer in a millisecond, and take one more call each.
+/// Lets members 1 and 2 answer a call in a millisecond, and picks each once more.
 fn keep_busy(balancer: &Balancer<u32, ()>, now: Duration) -> [Ticket<u32, ()>; 2] {
     [1, 2].map(|key| {
         pick(balancer, key, now).finish(Outcome::Success, now + MS);
@@ -50,8 +50,8 @@ fn keep_busy(balancer: &Balancer<u32, ()>, now: Duration) -> [Ticket<u32, ()>; 2
     })
 }
 
-/// Failures of calls that were under way at an ejection prolonged the next one, and ejected a member
-/// again whose probe had just succeeded.
+/// Failures of calls that were in flight at an ejection prolonged the next ejection, and ejected a member again right
+/// after its probe had succeeded.
 #[test]
 fn failures_of_calls_that_began_before_an_ejection_do_not_count() {
     let balancer = balancer(3);
@@ -80,9 +80,9 @@ fn failures_of_calls_that_began_before_an_ejection_do_not_count() {
     );
 }
 
-/// It shows nothing of the member as it is now.
+/// Such a success tells nothing about the present state of the member.
 #[test]
-fn success_of_a_call_that_began_before_an_ejection_ends_neither_it_nor_a_row_of_failures() {
+fn success_of_a_call_from_before_an_ejection_changes_nothing() {
     let balancer = balancer(3);
     let [first, second] = [0, 0].map(|key| pick(&balancer, key, NOW));
     let half_open = NOW + eject(&balancer, 0, NOW) + MS;
@@ -95,7 +95,7 @@ fn success_of_a_call_that_began_before_an_ejection_ends_neither_it_nor_a_row_of_
     assert!(pick(&balancer, 0, half_open).finish(Outcome::Failure, half_open).is_some());
 }
 
-/// A half-open member was lost for as long as its probe hung.
+/// A half-open member took no calls for as long as its probe hung.
 #[test]
 fn hung_probe_is_followed_by_another() {
     let balancer = balancer(3);
@@ -110,7 +110,7 @@ fn hung_probe_is_followed_by_another() {
 }
 
 #[test]
-fn abandoned_probe_is_followed_by_another_and_one_that_was_not_made_at_once() {
+fn abandoned_probe_is_followed_by_another_later_and_a_dropped_one_at_once() {
     let balancer = balancer(3);
     let half_open = NOW + eject(&balancer, 0, NOW) + MS;
     drop(pick(&balancer, 0, half_open));
@@ -131,7 +131,7 @@ fn probe_that_fails_after_its_answer_began_ejects_again() {
     assert!(duration > 1_500 * MS, "{duration:?}");
 }
 
-/// A stream that goes on for hours has no outcome for hours.
+/// A long stream has no outcome for hours.
 #[test]
 fn probe_whose_answer_has_begun_ends_the_ejection_in_time() {
     let balancer = balancer(3);
@@ -152,9 +152,9 @@ fn ejected_member_that_is_set_again_stays_ejected() {
     assert!(!takes_calls(&balancer, 0, NOW));
 }
 
-/// Two threads that both counted that one more member may be ejected ejected one each.
+/// Two threads each ejected a member after both had counted that one more may be ejected.
 #[test]
-fn members_that_fail_at_the_same_time_are_never_ejected_beyond_half() {
+fn at_most_half_of_the_members_are_ejected_even_if_all_fail_at_once() {
     const MEMBERS: u32 = 100;
     for round in 0..200 {
         let balancer = balancer(MEMBERS);
@@ -171,7 +171,7 @@ fn members_that_fail_at_the_same_time_are_never_ejected_beyond_half() {
             let threads = last.map(|ticket| {
                 let ready = &ready;
                 scope.spawn(move || {
-                    // A barrier of the standard library wakes one thread after the other.
+                    // A barrier of the standard library wakes its threads one after another.
                     ready.fetch_add(1, Ordering::SeqCst);
                     while ready.load(Ordering::SeqCst) < 2 {
                         thread::yield_now();

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The member that hangs.
+/// The hanging member.
 const HUNG: u32 = 0;
 
-/// Callers that call one after the other, each as soon as its last call has ended.
+/// Callers that each start a call as soon as their last one has ended.
 struct Simulation {
     balancer: Balancer<u32, ()>,
     rng: fastrand::Rng,
@@ -61,7 +61,7 @@ impl Simulation {
         key
     }
 
-    /// Makes calls for that long. Returns the share of the member that hangs in percent.
+    /// Makes calls for this long. Returns the share of the hanging member in percent.
     fn share(&mut self, period: Duration, hangs: bool) -> f64 {
         let (end, mut calls, mut hung) = (self.now + period, 0_u32, 0_u32);
         while self.now < end {
@@ -72,10 +72,10 @@ impl Simulation {
     }
 }
 
-/// An abandoned call said nothing, so the member that hangs got a third of the calls for ever: it
-/// looked as good as on the first day.
+/// An abandoned call did not count at all, so the hanging member kept looking as good as before, and got a third of all
+/// calls.
 #[test]
-fn member_that_hangs_loses_its_calls_and_gets_them_back_when_it_answers() {
+fn hanging_member_loses_its_calls_until_it_answers_again() {
     for callers in [1, 10] {
         for millis in [2, 20, 200] {
             let case = format!("callers=`{callers}`, latency=`{millis} ms`");
@@ -86,8 +86,8 @@ fn member_that_hangs_loses_its_calls_and_gets_them_back_when_it_answers() {
             let share = simulation.share(Duration::from_secs(60), true);
             assert!(share < 5.0, "{share:.1} % of the calls, {case}");
 
-            // It answers again. It is found out at the latest when the estimate is stale: a hundred
-            // times as long as its last call took.
+            // The member answers again. The next call to it begins at the latest when its estimate is stale: after a
+            // hundred times the duration of its last call.
             simulation.share(Duration::from_secs(101), false);
             let share = simulation.share(Duration::from_secs(10), false);
             assert!((25.0..42.0).contains(&share), "{share:.1} % of the calls, {case}");

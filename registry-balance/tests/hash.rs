@@ -13,7 +13,7 @@ use std::time::Duration;
 const NOW: Duration = Duration::from_secs(10);
 const HASHES: u32 = 20_000;
 
-/// Returns the member that each hash goes to, of members with these weights by key.
+/// Returns the member for each hash. The members have these weights by key.
 fn assignment(weights: &[(u32, u32)]) -> Vec<u32> {
     let balancer = Balancer::new(BalancerOptions::default(), 7);
     let member = |&(key, weight): &(u32, u32)| Member { weight, ..Member::new(key, ()) };
@@ -51,7 +51,7 @@ proptest! {
         }
     }
 
-    /// The same comparison shows both: the longer list has one member more than the shorter one.
+    /// One comparison covers adding and removing: the longer list has one member more than the shorter one.
     #[test]
     fn member_that_comes_or_goes_moves_only_its_own_hashes(
         members in members(),
@@ -81,7 +81,7 @@ proptest! {
 }
 
 #[test]
-fn hash_goes_to_the_same_member_whatever_its_latency_and_its_calls_in_flight() {
+fn hash_goes_to_the_same_member_regardless_of_latency_and_calls_in_flight() {
     let balancer = Balancer::new(BalancerOptions::default(), 7);
     balancer.set((0..5).map(|key| Member::new(key, ())), NOW);
     let mut rng = fastrand::Rng::with_seed(7);
@@ -118,8 +118,8 @@ fn hash_returns_to_its_member_after_the_ejection() {
     assert_eq!(*pick(later).unwrap().key(), first);
 }
 
-/// A restart changes the key, so that latency and ejection start anew. By the hash of that key it
-/// also moved the hashes of the member and of all others.
+/// A restart changes the key, so that latency and ejection start anew. When hashes went by the key, a restart also moved
+/// hashes of all members.
 #[test]
 fn restarted_member_keeps_its_hashes_by_its_hash_key() {
     let assignment = |incarnation: u32| -> Vec<u32> {

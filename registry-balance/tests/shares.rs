@@ -8,12 +8,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-/// How many calls are made, and how many of them come first and are not counted.
+/// The number of calls, and how many of the first ones are not counted.
 const CALLS: u32 = 20_000;
 const FIRST: u32 = 500;
 
-/// Makes calls at random times, whether those before them are done or not: each takes `latency`, and `load` of them are
-/// under way on average. Returns the share of the first of two members in percent.
+/// Makes calls at random times in an open loop. Each call takes `latency`, and `load` calls are in flight on average.
+/// Returns the share of the first of two members in percent.
 fn share(weights: [u32; 2], latency: Duration, load: f64, seed: u64) -> f64 {
     let balancer = Balancer::<u32, ()>::new(BalancerOptions::default(), seed);
     let mut now = Duration::from_secs(10);
@@ -25,7 +25,7 @@ fn share(weights: [u32; 2], latency: Duration, load: f64, seed: u64) -> f64 {
     let mut under_way = HashMap::<u32, Ticket<u32, ()>>::new();
     let mut first = 0;
     for call in 0..CALLS {
-        // As many independent callers call.
+        // As from many independent callers.
         now += latency.mul_f64(-(1.0 - rng.f64()).ln() / load);
         while let Some(Reverse((end, ended))) = due.peek().copied() {
             if end > now {

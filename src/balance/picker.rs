@@ -17,26 +17,26 @@ use tokio::time::Instant;
 /// No state has this version.
 const NEVER: u64 = u64::MAX;
 
-/// A call in flight.
+/// A call in flight to an instance.
 pub(crate) type Call = Ticket<MemberKey, Record>;
 
-/// The balancer of one view. It takes over a state of the view when an instance is first picked from it.
+/// The balancer of one view. The first pick after a change updates it to the state of the view.
 pub(crate) struct Picker {
     view: View,
     balancer: Balancer<MemberKey, Record>,
     /// The version of the state that the balancer has.
     version: AtomicU64,
-    /// Held while the balancer takes over a state.
+    /// Held while the balancer is updated.
     updating: Mutex<()>,
     start: Instant,
-    /// The labels that an instance must have, for messages. Empty if there are none.
+    /// The required labels, for messages. Empty if there are none.
     selection: String,
     zone: Option<String>,
     /// The URL of the store, for messages.
     store: Arc<str>,
 }
 
-/// What statistics belong to: an instance that restarts or moves has new ones.
+/// The key of an instance's statistics: they start anew if the instance restarts or moves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MemberKey {
     id: InstanceId,
@@ -73,7 +73,7 @@ impl Picker {
             self.update(false);
         }
         match self.try_pick(options) {
-            // The state that another thread takes over may have one.
+            // Another thread is updating the balancer to a state that may have an instance.
             Err(_) if self.is_behind() => {
                 self.update(true);
                 self.try_pick(options)
@@ -86,12 +86,12 @@ impl Picker {
     #[inline]
     fn try_pick(&self, options: &PickOptions) -> Result<Call, NoPick> {
         let PickOptions { exclude, hash } = options;
-        // By id, whatever the incarnation.
+        // By id, regardless of the incarnation.
         let accept = |key: &MemberKey| exclude.is_empty() || !exclude.contains(&key.id);
         self.balancer.pick_where(*hash, accept, self.now(), &mut fastrand::Rng::new())
     }
 
-    /// Returns whether the view has another state than the balancer.
+    /// Returns whether the view has a newer state than the balancer.
     fn is_behind(&self) -> bool {
         self.version.load(Ordering::Acquire) != self.view.version()
     }
@@ -102,17 +102,17 @@ impl Picker {
         self.zone.as_deref()
     }
 
-    /// Returns the time as the balancer counts it.
+    /// Returns the time on the balancer's clock.
     pub(crate) fn now(&self) -> Duration {
         Instant::now().saturating_duration_since(self.start)
     }
 
-    /// Nothing listens at the address of an instance.
+    /// Reports to the view that the instance refused a connection.
     pub(crate) fn refused(&self, key: &MemberKey) {
         self.view.report(&key.id, key.lease, Failure::Refused);
     }
 
-    /// Logs and counts that a call has ejected its instance, or ended that, as a gRPC channel does.
+    /// Logs that an instance was ejected or readmitted, and counts ejections.
     pub(crate) fn report(&self, instance: &Instance, transition: Transition) {
         let (service, id, address) = (self.view.service(), instance.id(), instance.address());
         if let Transition::Ejected { failures, duration, .. } = transition {
@@ -123,8 +123,8 @@ impl Picker {
         }
     }
 
-    /// Takes over the state of the view. While another thread does, the picks of this one are from the last state, unless
-    /// it waits.
+    /// Updates the balancer to the state of the view. If another thread is doing so, this one waits only if told to, or
+    /// if the balancer has no state yet.
     #[cold]
     fn update(&self, waits: bool) {
         let waits = waits || self.version.load(Ordering::Acquire) == NEVER;
@@ -143,8 +143,8 @@ impl Picker {
         }
     }
 
-    /// Returns the available instances. Of several at one address it is the one that was registered last, and one that the
-    /// store lists before one that is retained.
+    /// Returns the available instances. If several share an address, a listed one precedes a retained one, and then the
+    /// one that registered last wins.
     fn members(&self, state: &ServiceState) -> Vec<Member<MemberKey, Record>> {
         let records = state.records();
         let rank = |record: &Record| (!state.is_standby(record.id()), record.revision());
@@ -160,7 +160,7 @@ impl Picker {
             let (instance, lease) = (record.instance(), record.lease());
             let (id, address) = (instance.id().clone(), instance.address().clone());
             Member {
-                hash_key: Some(stable_hash(&id)), // a restart moves no hashes
+                hash_key: Some(stable_hash(&id)), // so that a restart moves no hashes
                 weight: instance.weight(),
                 near: self.zone.is_some() && instance.zone() == self.zone.as_deref(),
                 standby: state.is_standby(instance.id()),
@@ -177,16 +177,16 @@ impl Picker {
         let reason = match why {
             NoPick::Excluded => {
                 let exclude: Vec<_> = options.exclude.iter().map(InstanceId::as_str).collect();
-                format!("all that are available are excluded, exclude=`{}`", exclude.join(", "))
+                format!("all available ones are excluded, exclude=`{}`", exclude.join(", "))
             }
             _ if matches!(state.status(), ViewStatus::Loading { .. }) && registered == 0 => {
-                "the store has not answered yet: wait for `View::ready`".to_owned()
+                "the store has not answered yet: call `View::ready` first".to_owned()
             }
             _ if registered == 0 && !self.selection.is_empty() => {
                 format!("none with these labels is registered, labels=`{}`", self.selection)
             }
             _ if registered == 0 => "none is registered".to_owned(),
-            _ => format!("each of {registered} is draining or has weight 0"),
+            _ => format!("all of them are draining or have weight 0, registered=`{registered}`"),
         };
         let (service, store) = (self.view.service(), &self.store);
         let message =

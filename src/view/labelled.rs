@@ -1,4 +1,4 @@
-//! A registry in which only instances with some labels are seen.
+//! A registry decorator that shows only instances with given labels.
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A registry in which only instances with some labels are seen, for the view of one service. An instance that loses a label
-/// is deleted there, as one that its owner withdrew.
+/// A registry decorator that shows only instances with given labels, for the view of one service. If an instance loses a
+/// label, the reader sees it as withdrawn.
 #[derive(Debug)]
 pub(crate) struct Labelled {
     registry: Arc<dyn Registry>,
@@ -21,7 +21,7 @@ pub(crate) struct Labelled {
 #[derive(Debug)]
 struct Selection {
     labels: BTreeMap<String, String>,
-    /// The instances that the reader was told of.
+    /// The instances that the reader knows.
     listed: Mutex<HashSet<InstanceId>>,
 }
 
@@ -46,7 +46,7 @@ impl Selection {
         selected
     }
 
-    /// Leaves out the changes of others. What is left may be progress alone.
+    /// Returns the batch with only the changes of matching instances. It may be left with progress alone.
     fn of_batch(&self, all: &Batch) -> Batch {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = all.changes.iter().filter_map(|change| match change {

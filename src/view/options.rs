@@ -17,15 +17,16 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ViewOptions {
-    /// The labels that an instance must have to be in the view. None unless set.
+    /// The labels that an instance must have to be in the view. Default: none.
     ///
-    /// Views of one service with labels have a watch each; those without share one. They retain no instance that the store
-    /// does not list, since it may just have lost a label, and use no snapshot files.
+    /// Each view with labels has a watch of its own, while views without labels share one. A view with labels does not
+    /// retain instances, because a missing instance may just have lost a label, and it uses no snapshot file.
     pub labels: BTreeMap<String, String>,
-    /// The zone of the caller. Instances of the same [zone](crate::Instance::zone) take all calls while at least half of them
-    /// are available. None unless set.
+    /// The zone of the caller. Instances in the same [zone](crate::Instance::zone) take all calls while at least half of
+    /// them are available. Default: none.
     pub zone: Option<String>,
-    /// When an instance that fails takes no calls for a while; `None`: never. At least half of them always take calls.
+    /// When a failing instance is ejected, so that it takes no calls for a while; `None`: never. At least half of the
+    /// instances always take calls.
     pub ejection: Option<Ejection>,
 }
 
@@ -44,7 +45,7 @@ impl ViewOptions {
         self
     }
 
-    /// Sets when an instance that fails takes no calls for a while; `None`: never.
+    /// Sets when a failing instance is ejected; `None`: never.
     #[must_use]
     pub fn with_ejection(mut self, ejection: impl Into<Option<Ejection>>) -> Self {
         self.ejection = ejection.into();
