@@ -15,6 +15,7 @@ const FAULT_METRICS: [&str; 6] = [
     "registry_registrations_repeated_total",
     "registry_renewals_failed_total",
     "registry_view_disruptions_total",
+    "registry_view_ejections_total",
     "registry_view_released_total",
     "registry_view_resyncs_total",
     "registry_view_retained_total",
