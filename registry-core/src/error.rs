@@ -98,20 +98,14 @@ pub struct Error {
 }
 
 /// Omits unset fields, since a `main` that returns an error prints it with `Debug`.
+/// In one line, since a `main` that returns an error prints it so: `Error(unavailable: cannot load: connection refused)`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Error");
-        debug.field("kind", &self.kind).field("message", &self.message);
-        if let Some(source) = &self.source {
-            debug.field("source", source);
-        }
+        write!(f, "Error({}: {}", self.kind, self.chain())?;
         if let Some(holder) = &self.holder {
-            debug.field("holder", holder);
+            write!(f, ", {holder:?}")?;
         }
-        if self.is_silence {
-            debug.field("is_silence", &true);
-        }
-        debug.finish()
+        f.write_str(")")
     }
 }
 
@@ -155,10 +149,10 @@ impl Error {
 
     /// Returns the message and those of all sources in one line, for logs.
     pub fn chain(&self) -> impl fmt::Display {
-        std::iter::successors(Some(self as &dyn StdError), |error| (*error).source())
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ")
+        let errors = std::iter::successors(Some(self as &dyn StdError), |error| (*error).source());
+        let mut messages: Vec<_> = errors.map(ToString::to_string).collect();
+        messages.dedup(); // some errors of I/O wrap one that says the same
+        messages.join(": ")
     }
 
     /// Returns the current holder of the id, if this is a `Superseded` error of
@@ -198,6 +192,15 @@ mod tests {
         assert_eq!(error.to_string(), "cannot load");
         assert_eq!(error.source().unwrap().to_string(), "connection reset");
         assert!(error.is_retryable());
+    }
+
+    /// A `main` that returned an error printed a nest of structs.
+    #[test]
+    fn debug_output_is_one_line_with_the_kind_and_each_message_once() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let twice = Error::new(ErrorKind::Unavailable, refused.to_string()).with_source(refused);
+        let error = Error::new(ErrorKind::Unavailable, "cannot load").with_source(twice);
+        assert_eq!(format!("{error:?}"), "Error(unavailable: cannot load: connection refused)");
     }
 
     /// The message of a server could send control sequences to the terminal of a person who prints the error.

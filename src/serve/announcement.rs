@@ -75,13 +75,16 @@ impl Announcement {
             how = requested(&mut exit, Exit::Drain) => how,
             never = kept.follow(updates, check, &health) => match never {},
         };
-        tracing::info!(%service, %id, exit = ?how, "a server is withdrawn");
+        tracing::info!(%service, %id, exit = ?how, "a server shuts down");
         health.report(false).await;
         let outcome = tokio::select! {
             biased;
             _ = requested(&mut exit, Exit::Now) => registration.stop().await,
             outcome = registration.drain(drain) => outcome,
         };
+        if outcome.is_ok() {
+            tracing::info!(%service, %id, "a server is withdrawn");
+        }
         withdrawn(outcome)
     }
 }
