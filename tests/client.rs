@@ -140,7 +140,7 @@ async fn services_are_visible_only_in_their_namespace() {
     let error =
         Client::builder("mem://namespaces/prod").namespace("test").connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
-    assert!(error.to_string().contains("url=`prod`, got=`test`"), "{error}");
+    assert!(error.to_string().contains("url=`prod`, options=`test`"), "{error}");
 }
 
 #[tokio::test]

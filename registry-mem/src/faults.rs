@@ -37,7 +37,7 @@
 //! view.apply(&batch)?;
 //! assert_eq!(view.instances().len(), 1);
 //!
-//! Without this, the test would pass even if the fault had no effect.
+//! // Without this, the test would pass even if the fault had no effect.
 //! assert_eq!(flaky.hits().watches_ended, 1);
 //! assert_eq!(flaky.hits().calls_refused, 1);
 //! # Ok(())

@@ -127,7 +127,7 @@ fn invalid_target_is_rejected_with_a_hint() {
         ("user-svc", "not a channel target"),
         ("a:1,b:2", "not a channel target"),
         ("mem://", "not a channel target"),
-        ("mem://?service=", "not empty"),
+        ("mem://?service=", "the name is empty"),
         ("dns://8.8.8.8/h:80", "`dns:///name:port`"),
         ("dns:///", "host:port"),
         ("passthrough:///h", "host:port"),
