@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 /// Metrics that only a fault creates.
-const FAULT_METRICS: [&str; 6] = [
+const FAULT_METRICS: [&str; 7] = [
     "registry_registrations_repeated_total",
     "registry_renewals_failed_total",
     "registry_view_disruptions_total",
