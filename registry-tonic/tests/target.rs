@@ -143,7 +143,7 @@ fn invalid_target_is_rejected_with_a_hint() {
         ("etcd://h:2379/a?layout=go-zero", "has no options"),
         ("etcd://h:2379/a?key=b", "has no options"),
         ("etcd://h:2379", "must not be empty"),
-        ("etcd://h:x/a", "hosts are"),
+        ("etcd://h:x/a", "the hosts of the URL are not"),
         ("etcd:///h:2379?key=%FF", "UTF-8"),
         ("direct:///", "not a channel target"),
         ("direct:///,", "not a channel target"),
