@@ -312,8 +312,10 @@ fn member_of_a_silent_connection_is_probed_without_a_login() {
         let proxy = Proxy::start(server).await.unwrap();
         let url = format!("etcd://app:pass%20word@{}", proxy.address()).parse().unwrap();
         let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
-        let user = name("user");
-        within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+        // An empty service would be looked for in other layouts, by one more read.
+        let (user, options) = (name("user"), CallOptions::DEFAULT);
+        within(registry.register(&instance("user", "1"), &claim(60), &options)).await.unwrap();
+        within(registry.load(&user, &options)).await.unwrap();
         let before = (guarded.etcd.metric(READS).await, guarded.authentications().await);
         proxy.strand();
         let loads = (0..20).map(|_| registry.load(&user, &CallOptions::DEFAULT));
