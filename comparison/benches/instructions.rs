@@ -5,8 +5,8 @@
 //!
 //! Ids, leases and picks are fixed. Some randomness remains in the libraries: the seeds of std's hash maps and the
 //! order in which a view's task polls its sources cause 0.3 %. The name of the memory store's history is random, too,
-//! so only names of the usual length are used. The clock is read: with a twentieth of a processor, a change to a watch
-//! took 1 % fewer instructions, so changes may differ by 2 %.
+//! so only names of the usual length are used. The code reads the clock, so its instructions depend on its speed: with a
+//! twentieth of a processor, a change to a watch took 1 % fewer. So changes may differ by 2 %.
 
 #![allow(clippy::unwrap_used)]
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun cause them")]
@@ -65,7 +65,7 @@ fn pick_by_state(picks: Picks) -> Picks {
     picks
 }
 
-// `View::pick` of the facade, and the drop of the pick.
+// Counts `View::pick` of the facade, and the drop of the pick.
 #[library_benchmark]
 #[bench::of_100(balanced_view())]
 fn pick_for_call(view: service_registry::View) -> service_registry::View {
@@ -149,7 +149,7 @@ fn mem_deregister(store: Store) -> Store {
     store
 }
 
-// From the call of `register` until the watch yields the batch.
+// Counts from the call of `register` until the watch yields the batch.
 #[library_benchmark]
 #[bench::of_100(watched())]
 fn change_to_watch((mut followed, mut watch): (Followed, Watch)) -> (Followed, Watch) {
@@ -163,7 +163,7 @@ fn change_to_watch((mut followed, mut watch): (Followed, Watch)) -> (Followed, W
     (followed, watch)
 }
 
-// From the call of `register` until the state shows it.
+// Counts from the call of `register` until the state shows the change.
 #[library_benchmark]
 #[bench::of_100(followed())]
 fn change_to_view(mut followed: Followed) -> Followed {
@@ -178,7 +178,7 @@ fn change_to_view(mut followed: Followed) -> Followed {
     followed
 }
 
-// A server that reads a call: `call_read` through the connection that `serve` wraps, `call_read_bare` without it.
+// `call_read` reads a call through the connection that `serve` wraps, and `call_read_bare` without it.
 #[library_benchmark]
 #[bench::of_grpc_go(begun(Calls::default()))]
 fn call_read_bare(calls: Calls) -> Calls {
@@ -198,7 +198,7 @@ fn read_calls<T: AsyncRead + Unpin>(mut calls: T) -> T {
     calls
 }
 
-/// Returns a connection after its preface.
+/// Returns a connection whose preface has been read.
 fn begun<T: AsyncRead + Unpin>(mut calls: T) -> T {
     read_once(&mut calls);
     calls
@@ -266,7 +266,7 @@ struct Store {
 
 impl Store {
     fn new() -> Self {
-        // A short history is full at once, and then each change has its usual cost.
+        // A short history is full after few changes, and then each change has its usual cost.
         let mut registries = repeat_with(|| MemRegistry::with_history_limit(8));
         let registry = registries.find(is_usual).unwrap();
         let mut leases = Vec::with_capacity(usize::try_from(INSTANCES + TIMES).unwrap());
@@ -280,7 +280,7 @@ impl Store {
     }
 }
 
-/// Returns whether the random name of the history, which every cursor has, is of the usual length of 16 digits.
+/// Returns whether the random name of the history, which every cursor contains, has the usual length of 16 digits.
 fn is_usual(registry: &MemRegistry) -> bool {
     let cursor =
         at_once(registry.load(&service(), &CallOptions::DEFAULT)).unwrap().cursor().to_string();
@@ -347,7 +347,7 @@ fn described() -> Instance {
     instance(1).with_metadata(entries)
 }
 
-/// Returns a cursor as etcd has them.
+/// Returns a cursor as the etcd store makes it.
 fn cursor() -> Cursor {
     let origin = Origin::new("etcd", "/registry/prod", &service());
     origin.cursor(Revision::new(48_151_623), "cdf818194e3a8c32.100.p48151620.6fd2a91c04e7b358")

@@ -9,7 +9,7 @@ use comparison::harness::{
     Comparison, Figures, Latencies, Plan, Progress, Server, StealTime, Store, Table, as_f64,
     compare, machine, one_thread, prepare,
 };
-use comparison::workloads::{Pick, Picks, Runner, Spread, Subscription, Workload, record_len};
+use comparison::workloads::{FanOut, Pick, Picks, Runner, Subscription, Workload, record_len};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode};
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ struct Session {
     stores: Vec<Store>,
     /// A server per store, or none if the benchmarks are only listed.
     servers: Vec<Server>,
-    /// The benchmarks that the filter left.
+    /// The benchmarks that ran. The filter excludes the others.
     done: BTreeSet<(Workload, Store)>,
 }
 
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         session.workloads(&mut criterion);
         if session.stores.contains(&Store::Mem) {
             picks(&session.runtime, &mut criterion);
-            spreads(&session.runtime, &mut criterion);
+            fan_outs(&session.runtime, &mut criterion);
         }
         criterion.final_summary();
         // Without `--bench`, as in `cargo test --benches`, criterion runs each benchmark once.
@@ -100,7 +100,7 @@ impl Session {
         for workload in WORKLOADS {
             let mut group = criterion.benchmark_group(workload.to_string());
             if matches!(workload, Workload::Resume(_)) {
-                // On etcd each takes 100 ms, so a sample has one.
+                // On etcd each resumption takes 100 ms, so a sample has one.
                 group.sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(2));
             }
             for (n, store) in self.stores.iter().enumerate() {
@@ -124,13 +124,13 @@ impl Session {
         }
     }
 
-    /// Measures the benchmarks that the filter left again, in paired rounds, and prints the tables.
+    /// Measures the benchmarks that ran once more, in paired rounds, and prints the tables.
     fn print(&self, before: Option<StealTime>) -> Result<()> {
         if self.done.is_empty() {
             return Ok(());
         }
         let (mut figures, mut percentiles) = (Figures::default(), Table::percentiles());
-        let progress = Progress::new("in turns");
+        let progress = Progress::new("paired rounds");
         for (n, (workload, store)) in self.done.iter().enumerate() {
             let what = format!("{workload} on {}", store.name());
             progress.update(&what, as_f64(n) / as_f64(self.done.len()));
@@ -146,7 +146,7 @@ impl Session {
             println!("{:<8} {}", format!("{}:", server.store().name()), server.description());
         }
         println!(
-            "\nours and raw alternate at every operation, {} rounds; A/A is raw beside itself:\na ratio that is no further from 1 means no difference\n",
+            "\nours and raw alternate at every operation, {} rounds; A/A is raw compared with itself:\na ratio that is no further from 1 than A/A means no difference\n",
             PLAN.rounds
         );
         println!("{figures}\n{percentiles}");
@@ -160,7 +160,8 @@ impl Session {
     }
 }
 
-/// Measures a workload, ours beside raw, and adds the results. Memory has no raw client, so ours is beside itself.
+/// Compares the registry with the raw client and adds the results. Memory has no raw client, so the registry is compared
+/// with itself.
 async fn add(
     figures: &mut Figures,
     percentiles: &mut Table,
@@ -183,7 +184,7 @@ async fn add(
     Ok(())
 }
 
-/// Benchmarks a pick in memory beside its alternatives.
+/// Benchmarks a pick in memory and its alternatives.
 fn picks(runtime: &Runtime, criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     group.sample_size(50);
@@ -201,21 +202,21 @@ fn picks(runtime: &Runtime, criterion: &mut Criterion) {
     }
 }
 
-/// Benchmarks the broadcast of a change in memory beside its alternatives.
-fn spreads(runtime: &Runtime, criterion: &mut Criterion) {
+/// Benchmarks the broadcast of a change in memory and its alternatives.
+fn fan_outs(runtime: &Runtime, criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan_out");
     group.sample_size(50);
     for subscribers in [1, 100, 10_000] {
         for arm in [Subscription::Updates, Subscription::Changed, Subscription::Mpsc] {
-            let mut spread = None;
+            let mut fan_out = None;
             group.bench_function(BenchmarkId::new(arm.name(), subscribers), |bencher| {
-                let new = || runtime.block_on(Spread::new(arm, 100, subscribers)).unwrap();
-                let spread = spread.get_or_insert_with(new);
+                let new = || runtime.block_on(FanOut::new(arm, 100, subscribers)).unwrap();
+                let fan_out = fan_out.get_or_insert_with(new);
                 bencher.iter_custom(|n| {
                     let changes = async {
                         let mut total = Duration::ZERO;
                         for _ in 0..n {
-                            total += spread.change().await.unwrap();
+                            total += fan_out.change().await.unwrap();
                         }
                         total
                     };

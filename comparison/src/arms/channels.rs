@@ -20,7 +20,7 @@ pub enum ChannelArm {
     Ours,
     /// tonic's channel to the first instance.
     Direct,
-    /// tonic's `balance_channel`: power of two choices, with equal loads.
+    /// tonic's `balance_channel`, which uses power of two choices with equal loads.
     Balance,
 }
 
@@ -39,8 +39,7 @@ impl ChannelArm {
                 Caller::Ours(HealthClient::new(Ours::new(view, ChannelOptions::default())))
             }
             Self::Direct => {
-                let first =
-                    addresses(&view).into_iter().next().context("the service has no instance")?;
+                let first = addresses(&view).into_iter().next().context("the service is empty")?;
                 let channel = Endpoint::from_shared(format!("http://{first}"))?.connect_lazy();
                 Caller::Tonic { client: HealthClient::new(channel), task: Arc::default() }
             }
@@ -58,7 +57,7 @@ impl ChannelArm {
 #[derive(Clone)]
 pub enum Caller {
     Ours(HealthClient<Ours>),
-    /// With the task that follows the view, if there is one.
+    /// A client, and the task that follows the view, if the channel has one.
     Tonic {
         client: HealthClient<Channel>,
         task: Arc<JoinSet<Result<()>>>,
@@ -82,6 +81,7 @@ fn addresses(view: &View) -> BTreeSet<String> {
     up.map(|instance| instance.address().to_string()).collect()
 }
 
+/// Inserts and removes the endpoints of a channel as the instances of a view change.
 async fn feed(mut view: View, changes: Sender<Change<String, Endpoint>>) -> Result<()> {
     let mut known = BTreeSet::new();
     loop {

@@ -11,10 +11,10 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// The prefix of the raw client's keys. It is as long as the registry's, so that the requests are, too.
-pub const ROOT: &str = "figures-raw_";
+/// The prefix of the raw client's keys. It is as long as the registry's prefix, so that the requests are as long, too.
+pub const RAW_PREFIX: &str = "figures-raw_";
 
-/// The page lengths of the registry: the first and the following pages.
+/// The page lengths of the registry: of the first page, and of the following pages.
 const PAGE_LEN: i64 = 1000;
 const NEXT_LEN: i64 = 5000;
 
@@ -90,10 +90,10 @@ impl Arm for RawEtcd {
         Ok(lease)
     }
 
-    /// Only puts the record. The registry also renews the lease.
+    /// Only puts the record, without a transaction. The registry also renews the lease.
     async fn update(&self, lease: &i64, request: &Request) -> Result<i64> {
-        let under = PutOptions::new().with_lease(*lease);
-        self.client.kv_client().put(key(request), request.record()?, Some(under)).await?;
+        let options = PutOptions::new().with_lease(*lease);
+        self.client.kv_client().put(key(request), request.record()?, Some(options)).await?;
         Ok(*lease)
     }
 
@@ -168,7 +168,7 @@ pub fn watch_options(prefix: &str, id: i64) -> WatchOptions {
 }
 
 fn prefix(service: &ServiceName) -> String {
-    format!("{ROOT}/{}/", service.as_str().replace('/', "%2F"))
+    format!("{RAW_PREFIX}/{}/", service.as_str().replace('/', "%2F"))
 }
 
 fn key(request: &Request) -> String {

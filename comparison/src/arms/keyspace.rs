@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 
-/// `SET PX`, and a subscription to keyspace notifications, which do not carry the value. A disconnected client misses
-/// them, so it reads everything after each connect.
+/// A registration is a `SET PX`. A notification does not carry the value, and a disconnected client misses it. So a client
+/// reads the key after a notification, and all keys after each connect.
 #[derive(Clone)]
 pub struct Keyspace(pub RedisLink);
 
@@ -68,19 +68,19 @@ impl Arm for Keyspace {
         Ok(())
     }
 
-    /// Also enables the notifications on the server.
+    /// Opens a subscription, and also enables the notifications on the server.
     async fn watch(&self, service: &ServiceName, (): &()) -> Result<Subscription> {
         let mut notify = redis::cmd("CONFIG");
         self.0.run::<()>(notify.arg("SET").arg("notify-keyspace-events").arg("KEA")).await?;
-        let mut channel = self.0.client().await?.get_async_pubsub().await?;
-        channel.psubscribe(format!("__keyspace@0__:{}", Self::key(service, "*"))).await?;
-        Ok(Subscription { service: service.clone(), messages: channel.into_on_message().boxed() })
+        let mut pubsub = self.0.client().await?.get_async_pubsub().await?;
+        pubsub.psubscribe(format!("__keyspace@0__:{}", Self::key(service, "*"))).await?;
+        Ok(Subscription { service: service.clone(), messages: pubsub.into_on_message().boxed() })
     }
 
     async fn next(&self, watch: &mut Subscription) -> Result<Vec<Change>> {
         let message = watch.messages.next().await.context("the notifications ended")?;
         let (_, id) =
-            message.get_channel_name().rsplit_once(':').context("the channel names no key")?;
+            message.get_channel_name().rsplit_once(':').context("no key in the channel")?;
         let (id, event): (_, String) = (InstanceId::new(id)?, message.get_payload()?);
         let record = match event.as_str() {
             "set" => self.read(&watch.service, &id).await?,

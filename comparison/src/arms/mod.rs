@@ -1,4 +1,4 @@
-//! The arms: the registry and its alternatives, one per file. All write and decode the same records.
+//! The arms: the registry and its alternatives, one per file. All arms write and decode the same records.
 
 pub mod channels;
 pub mod etcd;
@@ -24,7 +24,7 @@ use std::time::Duration;
 /// A ttl that is longer than any run.
 pub const TTL: Duration = Duration::from_secs(60 * 60);
 
-/// A request to register. Building it is not measured; encoding its record is.
+/// A request to register. Its construction is not measured, but the encoding of its record is.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub instance: Instance,
@@ -51,7 +51,7 @@ impl Request {
 pub fn decoded(service: &ServiceName, id: &InstanceId, record: &[u8]) -> Result<Record> {
     match encoding::decode(service, id, record)? {
         Stored::Live(record) => Ok(record),
-        Stored::Withdrawn(_) => bail!("a raw arm read a withdrawn record, which none writes"),
+        Stored::Withdrawn(_) => bail!("a raw arm read a withdrawn record, which no arm writes"),
     }
 }
 

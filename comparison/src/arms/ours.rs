@@ -10,7 +10,7 @@ use registry_core::{
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use std::sync::Arc;
 
-/// A store through the trait object that users have, with every guarantee.
+/// The registry through the trait object that users have, with all its guarantees.
 #[derive(Clone)]
 pub struct Ours {
     pub registry: Arc<dyn Registry>,

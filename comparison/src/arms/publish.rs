@@ -9,7 +9,7 @@ use redis::Msg;
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 use std::collections::HashMap;
 
-/// `HSET` and `PUBLISH`. Nothing expires. With `REREADS`, a subscriber reads the hash after each connect.
+/// A registration is an `HSET` and a `PUBLISH`. Nothing expires. With `REREADS`, a subscriber reads the hash after each connect.
 #[derive(Clone)]
 pub struct Publish<const REREADS: bool>(pub RedisLink);
 
@@ -69,17 +69,16 @@ impl<const REREADS: bool> Arm for Publish<REREADS> {
     }
 
     async fn watch(&self, service: &ServiceName, (): &()) -> Result<Subscription> {
-        let mut channel = self.0.client().await?.get_async_pubsub().await?;
-        channel.subscribe(Self::key(service)).await?;
-        Ok(Subscription { service: service.clone(), messages: channel.into_on_message().boxed() })
+        let mut pubsub = self.0.client().await?.get_async_pubsub().await?;
+        pubsub.subscribe(Self::key(service)).await?;
+        Ok(Subscription { service: service.clone(), messages: pubsub.into_on_message().boxed() })
     }
 
     async fn next(&self, watch: &mut Subscription) -> Result<Vec<Change>> {
         let message = watch.messages.next().await.context("the channel ended")?;
         let bytes = message.get_payload_bytes();
-        let space = bytes.iter().position(|byte| *byte == b' ').context("a malformed message")?;
-        let (id, record) =
-            (InstanceId::new(str::from_utf8(&bytes[..space])?)?, &bytes[space + 1..]);
+        let end = bytes.iter().position(|byte| *byte == b' ').context("a malformed message")?;
+        let (id, record) = (InstanceId::new(str::from_utf8(&bytes[..end])?)?, &bytes[end + 1..]);
         Ok(vec![match record {
             [] => Change::Delete(Deleted::new(id)),
             _ => Change::Put(decoded(&watch.service, &id, record)?),

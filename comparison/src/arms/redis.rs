@@ -8,14 +8,14 @@ use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, Script};
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 use std::sync::LazyLock;
 
-/// The prefix of the raw client's keys, as long as the registry's.
-const ROOT: &str = "figures-raw_";
+/// The prefix of the raw client's keys. It is as long as the registry's prefix.
+const RAW_PREFIX: &str = "figures-raw_";
 
 /// The page length of the registry.
 const PAGE_LEN: usize = 1000;
 
-/// The `redis` crate, with scripts that make the writes of the registry in one call each. They read and check nothing,
-/// chain no digests and expire no leases, and there are no deadlines.
+/// The `redis` crate, with one script per call. Its writes are comparable with the registry's, but go to seven keys, not
+/// four. The scripts that write check nothing, chain no digests and expire no leases. Calls have no deadlines.
 ///
 /// Like the registry it has a connection for commands and one for blocking reads, which serves one watch at a time.
 #[derive(Clone)]
@@ -24,20 +24,24 @@ pub struct RawRedis {
     reads: MultiplexedConnection,
 }
 
+/// The handle to renew and end a registration.
 pub struct RawLease {
     service: ServiceName,
+    /// The service and the instance id.
     member: String,
-    id: String,
+    lease_id: String,
 }
 
-/// A log and the read position.
-pub struct Log {
+/// A reader of the log of a service.
+pub struct LogReader {
     service: ServiceName,
     key: String,
-    last: String,
+    /// The id of the last entry that was read.
+    position: String,
 }
 
-/// An entry: its id, and alternating field names and values.
+/// An entry: its id, and alternating field names and values. The fields are the type `t` (`P` for a put, `D` for a
+/// deletion), the member `m`, the record `v`, the ttl `x`, the previous digest `p` and the digest `d`.
 type LogEntry = (String, Vec<Vec<u8>>);
 
 static REGISTER: LazyLock<Script> = LazyLock::new(|| {
@@ -85,8 +89,8 @@ static LOAD: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-const DIGEST: &str = "0123456789abcdef";
-const DEADLINE: &str = "1790000000000";
+const DUMMY_DIGEST: &str = "0123456789abcdef"; // as long as the registry's digests
+const DUMMY_DEADLINE: &str = "1790000000000"; // of all leases, in ms since 1970
 
 /// Connects to `redis://[user:password@]host[:port][/database]` with the connection settings of the registry.
 pub async fn connect(url: &str) -> Result<MultiplexedConnection> {
@@ -102,26 +106,30 @@ impl RawRedis {
         Ok(Self { commands: connect(url).await?, reads: connect(url).await? })
     }
 
-    /// Returns the lease that a registration returns.
+    /// Returns the lease of a registration without a request to the server.
     pub fn lease(request: &Request) -> RawLease {
         let service = request.instance.service().clone();
         let member = format!("{service}\u{1f}{}", request.instance.id());
-        RawLease { service, member, id: request.claim.lease().to_string() }
+        RawLease { service, member, lease_id: request.claim.lease().to_string() }
     }
 }
 
 impl Arm for RawRedis {
     type Lease = RawLease;
     type Cursor = String;
-    type Watch = Log;
+    type Watch = LogReader;
     type Loaded = Vec<Record>;
 
     async fn register(&self, request: &Request) -> Result<RawLease> {
         let lease = Self::lease(request);
         let ttl = request.ttl_millis()?.to_string();
         let mut call = REGISTER.key(&keys(&lease.service)[..]);
-        call.arg(&lease.member).arg(&lease.id).arg(&ttl).arg(request.record()?).arg(DIGEST);
-        call.arg(lease.service.as_str()).arg(DEADLINE);
+        call.arg(&lease.member)
+            .arg(&lease.lease_id)
+            .arg(&ttl)
+            .arg(request.record()?)
+            .arg(DUMMY_DIGEST);
+        call.arg(lease.service.as_str()).arg(DUMMY_DEADLINE);
         let (status, _): (String, u64) = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
         Ok(lease)
@@ -129,7 +137,7 @@ impl Arm for RawRedis {
 
     async fn keep_alive(&self, lease: &RawLease) -> Result<()> {
         let mut call = KEEP_ALIVE.key(&keys(&lease.service)[..]);
-        call.arg(&lease.member).arg(DEADLINE);
+        call.arg(&lease.member).arg(DUMMY_DEADLINE);
         let (status,): (String,) = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
         Ok(())
@@ -137,52 +145,54 @@ impl Arm for RawRedis {
 
     async fn deregister(&self, lease: RawLease) -> Result<()> {
         let mut call = DEREGISTER.key(&keys(&lease.service)[..]);
-        call.arg(&lease.member).arg(&lease.id).arg(DIGEST).arg(lease.service.as_str());
+        call.arg(&lease.member).arg(&lease.lease_id).arg(DUMMY_DIGEST).arg(lease.service.as_str());
         let status: String = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
         Ok(())
     }
 
     async fn load(&self, service: &ServiceName) -> Result<Vec<Record>> {
-        let (mut instances, mut last) = (Vec::new(), Vec::new());
+        let (mut records, mut last_member) = (Vec::new(), Vec::new());
         loop {
             let mut call = LOAD.key(&keys(service)[..]);
-            call.arg(service.as_str()).arg(&last).arg(PAGE_LEN);
+            call.arg(service.as_str()).arg(&last_member).arg(PAGE_LEN);
             let (mut members, values): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
                 call.invoke_async(&mut self.commands.clone()).await?;
             for (member, value) in members.iter().zip(&values) {
                 let id = id(service, member)?;
+                // A value is the revision, the lease, the ttl and the record.
                 let record = value.splitn(4, |byte| *byte == b' ').nth(3).context("no record")?;
-                instances.push(decoded(service, &id, record)?);
+                records.push(decoded(service, &id, record)?);
             }
             match members.pop() {
-                Some(member) if values.len() == PAGE_LEN => last = member,
-                _ => return Ok(instances),
+                Some(member) if values.len() == PAGE_LEN => last_member = member,
+                _ => return Ok(records),
             }
         }
     }
 
     async fn cursor(&self, service: &ServiceName) -> Result<String> {
-        let mut last = redis::cmd("GET");
-        last.arg(&keys(service)[0]);
-        let last: Option<u64> = last.query_async(&mut self.commands.clone()).await?;
-        Ok(format!("{}-0", last.unwrap_or_default()))
+        let mut get = redis::cmd("GET");
+        get.arg(&keys(service)[0]);
+        let revision: Option<u64> = get.query_async(&mut self.commands.clone()).await?;
+        Ok(format!("{}-0", revision.unwrap_or_default()))
     }
 
-    async fn watch(&self, service: &ServiceName, last: &String) -> Result<Log> {
-        Ok(Log { service: service.clone(), key: keys(service)[6].clone(), last: last.clone() })
+    async fn watch(&self, service: &ServiceName, position: &String) -> Result<LogReader> {
+        let (service, [.., key]) = (service.clone(), keys(service));
+        Ok(LogReader { service, key, position: position.clone() })
     }
 
-    async fn next(&self, log: &mut Log) -> Result<Vec<Change>> {
+    async fn next(&self, log: &mut LogReader) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(PAGE_LEN).arg("BLOCK").arg(5_000);
-        read.arg("STREAMS").arg(&log.key).arg(&log.last);
-        let read: Option<Vec<(String, Vec<LogEntry>)>> =
+        read.arg("STREAMS").arg(&log.key).arg(&log.position);
+        let streams: Option<Vec<(String, Vec<LogEntry>)>> =
             read.query_async(&mut self.reads.clone()).await?;
-        let read = read.into_iter().flatten().flat_map(|(_, entries)| entries);
-        for (last, fields) in read {
-            log.last = last;
+        let entries = streams.into_iter().flatten().flat_map(|(_, entries)| entries);
+        for (entry_id, fields) in entries {
+            log.position = entry_id;
             let field = |n: usize| fields.get(n).context("a log entry lacks a field");
             let member = field(3)?;
             let id = id(&log.service, member)?;
@@ -195,8 +205,8 @@ impl Arm for RawRedis {
         Ok(changes)
     }
 
-    fn position(&self, log: &Log) -> String {
-        log.last.clone()
+    fn position(&self, log: &LogReader) -> String {
+        log.position.clone()
     }
 }
 
@@ -206,8 +216,9 @@ fn id(service: &ServiceName, member: &[u8]) -> Result<InstanceId> {
     Ok(InstanceId::new(str::from_utf8(id)?)?)
 }
 
-/// Returns the keys of a shard. Each service has its own shard here, and `meta` is only a counter.
+/// Returns the keys of a service, which has its own shard here: the revision counter `meta`, the values `inst`, the sorted
+/// members `idx`, the member of each lease `lease`, the deadlines `exp`, the number of instances `svc`, and the log.
 fn keys(service: &ServiceName) -> [String; 7] {
     let keys = ["meta", "inst", "idx", "lease", "exp", "svc", "log"];
-    keys.map(|key| format!("{{{ROOT}/{service}}}:{key}"))
+    keys.map(|key| format!("{{{RAW_PREFIX}/{service}}}:{key}"))
 }

@@ -14,10 +14,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-pub const OURS: &str = "figures-ours";
+/// The prefix of the registry's keys.
+pub const REGISTRY_PREFIX: &str = "figures-ours";
 
 pub struct EtcdServer {
-    /// `host:port`
+    /// The client address, `host:port`.
     pub address: String,
     /// The version, and how the server persists a write.
     pub description: String,
@@ -32,7 +33,7 @@ impl EtcdServer {
 
     pub async fn start_with(mut options: ServerOptions) -> Result<Self> {
         if options.url.is_none() {
-            // etcd's default. With that of the tests, 10,000 watches would get five notifications a second.
+            // etcd's default. At the interval of the tests, 10,000 watches would get five notifications a second.
             options.arguments.push("--experimental-watch-progress-notify-interval=10m".into());
         }
         let mut etcd = Etcd::start_with(options).await?;
@@ -42,7 +43,7 @@ impl EtcdServer {
     }
 
     pub fn url(&self) -> String {
-        format!("etcd://{}/{OURS}", self.address)
+        format!("etcd://{}/{REGISTRY_PREFIX}", self.address)
     }
 
     pub async fn registry(&self) -> Result<EtcdRegistry> {
@@ -65,7 +66,7 @@ impl EtcdServer {
         Ok(Metrics(text))
     }
 
-    /// Waits until the number of watchers is in a range.
+    /// Waits until the number of open watchers is in a range.
     pub async fn wait_for_watchers(&self, expected: RangeInclusive<f64>) -> Result<()> {
         let mut last = None;
         let all = async {
@@ -122,19 +123,16 @@ impl Metrics {
 
 async fn describe(etcd: &mut Etcd) -> Result<String> {
     let status = connect(&etcd.endpoint()).await?.maintenance_client().status().await?;
-    let persistence = etcd.process().map_or_else(
-        |_| "an external server: its persistence is unknown".to_owned(),
-        |process| durability(process),
-    );
+    let unknown = |_| "an external server: its persistence is unknown".to_owned();
+    let persistence = etcd.process().map_or_else(unknown, |process| durability(process));
     Ok(format!("etcd {}, {persistence}", status.version()))
 }
 
 /// Returns how an etcd that this process started persists a write.
 fn durability(process: &Process) -> String {
-    let line =
-        process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
-    let syncs = match line {
-        Some(line) if line.contains("--unsafe-no-fsync") => "no fsync",
+    let cmd = process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
+    let syncs = match cmd {
+        Some(cmd) if cmd.contains("--unsafe-no-fsync") => "no fsync",
         Some(_) => SYNCS,
         None => "fsync unknown",
     };

@@ -1,4 +1,4 @@
-//! Figures beside their targets, as plain text.
+//! Figures and their targets, as plain text.
 
 use super::heap::Heap;
 use super::paired::{Comparison, Spread};
@@ -166,9 +166,7 @@ impl Figures {
         let [.., target, _, mut holds] = target(Figure::spread("", *ratio, "x")).cells();
         if !floor.is_sound() {
             holds = "void".into();
-            self.note(
-                "void: A/A is outside 0.98..1.02; repeat the run when the machine is quieter",
-            );
+            self.note("void: A/A is outside 0.98..1.02; repeat the run when the machine is quiet");
         }
         let operation = operation.to_string();
         self.pairs.push([operation, first, second, range(ratio), range(floor), target, holds]);
@@ -190,7 +188,7 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["operation", "arm", "beside", "ratio (min..max)", "A/A", "target", "holds"];
+        let head = ["operation", "arm", "reference", "ratio (min..max)", "A/A", "target", "holds"];
         let mut pairs = Table::new(1, head);
         self.pairs.iter().for_each(|pair| pairs.add(pair.clone()));
         let head = ["figure", "measured", "min..max", "target", "aim", "holds"];
@@ -235,10 +233,10 @@ mod tests {
         add("register", comparison(1.0e-3, 1.0));
         add("keep_alive", comparison(0.6e-3, 1.05));
         let expected = [
-            "operation            arm        beside  ratio (min..max)                A/A   target       holds",
+            "operation            arm     reference  ratio (min..max)                A/A   target       holds",
             "register    ours 1.00 ms  raw 500.0 us  2.00 (1.90..2.10)  1.00 (0.90..1.10)  <= 1.50  no (timed)",
             "keep_alive  ours 600.0 us  raw 500.0 us  1.20 (1.10..1.30)  1.05 (0.95..1.15)  <= 1.50        void",
-            "* void: A/A is outside 0.98..1.02; repeat the run when the machine is quieter",
+            "* void: A/A is outside 0.98..1.02; repeat the run when the machine is quiet",
         ];
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let text = figures.to_string();

@@ -24,6 +24,7 @@ pub fn instance(service: &ServiceName, n: usize) -> Result<Instance> {
     Ok(Instance::from_parts(service.clone(), id.parse()?, address.parse()?))
 }
 
+/// Returns services, and instances that are spread evenly over them.
 pub fn spread(services: usize, instances: usize) -> Result<(Vec<ServiceName>, Vec<Instance>)> {
     let names = (0..services).map(service).collect::<Result<Vec<_>>>()?;
     let instances = (0..instances).map(|n| instance(&names[n % services], n / services));
@@ -31,7 +32,7 @@ pub fn spread(services: usize, instances: usize) -> Result<(Vec<ServiceName>, Ve
     Ok((names, instances))
 }
 
-/// How many registrations start or stop concurrently.
+/// The number of registrations that start or stop concurrently.
 pub const AT_ONCE: usize = 256;
 
 /// Starts a registration of each instance, and waits until all are active.

@@ -1,4 +1,4 @@
-//! Services that can be killed, drained and slowed.
+//! A service whose instances can be killed, drained, withdrawn and slowed.
 
 use anyhow::{Context, Result, ensure};
 use registry_core::{CallOptions, Claim, Instance, InstanceStatus, Lease, Registry};
@@ -36,7 +36,7 @@ struct Member {
 }
 
 impl Fleet {
-    /// Starts and registers services whose calls take `takes`. A registration that is not renewed expires after `ttl`.
+    /// Starts and registers instances whose calls take `takes`. A registration that is not renewed expires after `ttl`.
     pub async fn start(count: usize, takes: Duration, ttl: Duration) -> Result<Self> {
         let registry = Arc::new(MemRegistry::new());
         let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
@@ -65,13 +65,13 @@ impl Fleet {
         Ok(())
     }
 
-    /// Crashes a service that has calls in flight, and returns their number. Its registration stays.
+    /// Kills an instance that has calls in flight, and returns the number of the calls. Its registration stays.
     pub async fn kill(&mut self, n: usize) -> Result<u64> {
         self.members[n].is_alive = false;
         let backend = &mut self.members[n].backend;
         let start = Instant::now();
         while backend.state.pending.load(Ordering::Relaxed) == 0 {
-            ensure!(start.elapsed() < Duration::from_secs(5), "the service gets no calls");
+            ensure!(start.elapsed() < Duration::from_secs(5), "the instance gets no calls");
             sleep(Duration::from_millis(1)).await;
         }
         backend.kill()
@@ -86,30 +86,30 @@ impl Fleet {
         Ok(())
     }
 
-    /// Withdraws a service and shuts it down after its calls in flight.
-    pub async fn leave(&mut self, n: usize) -> Result<()> {
+    /// Withdraws an instance, and shuts it down after its calls in flight.
+    pub async fn withdraw(&mut self, n: usize) -> Result<()> {
         self.registry.deregister(&self.members[n].lease, &CallOptions::DEFAULT).await?;
         self.members[n].is_alive = false;
         self.members[n].backend.shut_down()
     }
 
-    /// Changes how long the calls of a service take.
-    pub fn slow(&self, n: usize, takes: Duration) {
+    /// Sets how long the calls of an instance take.
+    pub fn set_call_time(&self, n: usize, takes: Duration) {
         self.members[n].backend.state.takes.store(micros(takes), Ordering::Relaxed);
     }
 
-    /// Returns the number of calls that each service received.
+    /// Returns the number of calls that each instance received.
     pub fn calls(&self) -> Vec<u64> {
         let calls = |member: &Member| member.backend.state.calls.load(Ordering::Relaxed);
         self.members.iter().map(calls).collect()
     }
 }
 
-/// A service on its own thread, so that it can be killed with all its tasks and connections.
+/// An instance on its own thread, so that it can be killed with all its tasks and connections.
 struct Backend {
     address: SocketAddr,
     state: Arc<Load>,
-    /// Sends `()` for a graceful shutdown. A drop kills the service.
+    /// Sends `()` for a graceful shutdown. Its drop kills the instance.
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -134,7 +134,7 @@ impl Backend {
             let _ = runtime.block_on(serve(served, ended, address_sender));
             runtime.shutdown_background();
         });
-        let address = address_receiver.recv().context("a service did not start")?;
+        let address = address_receiver.recv().context("an instance did not start")?;
         Ok(Self { address, state, end: Some(end), thread: Some(thread) })
     }
 
@@ -145,13 +145,13 @@ impl Backend {
     }
 
     fn shut_down(&mut self) -> Result<()> {
-        let end = self.end.take().context("the service has ended")?;
-        end.send(()).ok().context("the service has crashed")
+        let end = self.end.take().context("the instance has ended")?;
+        end.send(()).ok().context("the instance has crashed")
     }
 
     fn join(&mut self) -> Result<()> {
-        let thread = self.thread.take().context("the service was joined twice")?;
-        thread.join().ok().context("a service panicked")
+        let thread = self.thread.take().context("the instance was joined twice")?;
+        thread.join().ok().context("an instance panicked")
     }
 }
 

@@ -55,22 +55,19 @@ impl GoProgram {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().context("a Go program does not start")?;
         let output = child.stdout.take().context("a Go program has no stdout")?;
-        Ok(Self {
-            lines: BufReader::new(output).lines(),
-            _stdin: child.stdin.take(),
-            _child: child,
-        })
+        let lines = BufReader::new(output).lines();
+        Ok(Self { lines, _stdin: child.stdin.take(), _child: child })
     }
 
-    /// Waits for the next event of a kind that satisfies `is_it`.
-    pub async fn event(&mut self, kind: &str, is_it: impl Fn(&GoEvent) -> bool) -> Result<GoEvent> {
+    /// Waits for the next event of a kind that satisfies `fits`.
+    pub async fn event(&mut self, kind: &str, fits: impl Fn(&GoEvent) -> bool) -> Result<GoEvent> {
         let wait = async {
             loop {
                 let line = self.lines.next_line().await?.context("a Go program ended")?;
                 // Other lines are go-zero's log.
                 if let Ok(event) = serde_json::from_str::<GoEvent>(&line)
                     && event.event == kind
-                    && is_it(&event)
+                    && fits(&event)
                 {
                     return Ok(event);
                 }

@@ -9,18 +9,18 @@ use tokio::time::Instant;
 /// Waits until many tasks have received an event, and records when the last one did.
 #[derive(Debug, Default)]
 pub struct CountdownLatch {
-    left: AtomicUsize,
+    count: AtomicUsize,
     last: Mutex<Option<Instant>>,
     all: Notify,
 }
 
 impl CountdownLatch {
     pub fn reset(&self, many: usize) {
-        self.left.store(many, Ordering::SeqCst);
+        self.count.store(many, Ordering::SeqCst);
     }
 
     pub fn count_down(&self) {
-        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if self.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             self.all.notify_one();
         }

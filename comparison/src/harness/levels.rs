@@ -29,7 +29,7 @@ pub enum Level {
 /// The description of an etcd that syncs its writes to disk before it acknowledges them.
 pub(super) const SYNCS: &str = "fsync at every commit";
 
-/// The length of an appended record, about that of a registry.
+/// The length of an appended record, about the length of a registry's record.
 const RECORD_LEN: usize = 300;
 
 /// How long it takes to append a record to a file and sync it to disk.
@@ -62,8 +62,8 @@ impl Level {
         }
     }
 
-    /// Returns how to start servers at this level. A store without the level gets its nearest settings.
-    pub fn servers(self, at: &StoreOptions) -> Result<StoreOptions> {
+    /// Returns the options to start servers at this level. A store without the level gets the nearest level that it has.
+    pub fn servers(self, options: &StoreOptions) -> Result<StoreOptions> {
         let disk = match self {
             Self::OnDisk | Self::WithinASecond => Some(disk()?),
             Self::Protocol => Some(memory()?),
@@ -72,7 +72,7 @@ impl Level {
         let redis: &[&str] =
             if self == Self::WithinASecond { &["--appendfsync", "everysec"] } else { &[] };
         let with_disk = |options| ServerOptions { disk: disk.clone(), ..options };
-        let (etcd, redis) = (own(&at.etcd, &[]), own(&at.redis, redis));
+        let (etcd, redis) = (own(&options.etcd, &[]), own(&options.redis, redis));
         Ok(StoreOptions { etcd: with_disk(etcd), redis: with_disk(redis) })
     }
 }
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_level_sets_the_data_directory_and_the_sync_options() {
-        let at = StoreOptions::default();
-        let redis = |level: Level| level.servers(&at).unwrap().redis;
+        let options = StoreOptions::default();
+        let redis = |level: Level| level.servers(&options).unwrap().redis;
         assert_eq!(redis(Level::Nothing).disk, None);
         assert_ne!(redis(Level::OnDisk).disk, redis(Level::Protocol).disk);
         assert_eq!(redis(Level::WithinASecond).arguments, ["--appendfsync", "everysec"]);
@@ -146,9 +146,8 @@ mod tests {
         assert!(Level::Nothing.unsupported_by(&old).is_some());
         assert!(Level::Protocol.unsupported_by(&old).is_none());
         let new = "etcd 3.5.16, no fsync, data in memory";
-        let unsupported =
-            Level::ALL.into_iter().filter(|level| level.unsupported_by(new).is_some());
-        assert_eq!(unsupported.collect::<Vec<_>>(), [Level::WithinASecond]);
+        let missing = Level::ALL.into_iter().filter(|level| level.unsupported_by(new).is_some());
+        assert_eq!(missing.collect::<Vec<_>>(), [Level::WithinASecond]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use self::table::{Latencies, Table};
 use anyhow::Result;
 use tokio::runtime::{Builder, Runtime};
 
-/// Returns a single-threaded runtime: a hop to another thread costs as much as a request to Redis.
+/// Returns a single-threaded runtime, because a switch to another thread costs as much as a request to Redis.
 pub fn one_thread() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long an observer waits before it reconnects.
+/// The time that an observer waits before it reconnects.
 const RECONNECT_DELAY: Duration = Duration::from_millis(10);
 
 /// A new value of an instance, unique in the workload, or its deletion.
@@ -54,14 +54,14 @@ pub trait Client {
     /// Follows the service forever and logs the events. Reconnects after failures.
     async fn follow(&self, log: &EventLog) -> Infallible;
 
-    /// Lets instances of a separate service expire, and returns how long after its ttl each expiry was seen.
+    /// Lets instances of a separate service expire, and returns for each how long after its ttl the expiry was seen.
     async fn expirations(&self, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>>;
 }
 
 pub struct ArmClient<A: Arm> {
     arm: A,
     service: ServiceName,
-    /// The payload of each written instance beside its value.
+    /// The payload of each written instance, in addition to its value.
     payload: String,
     leases: HashMap<u8, A::Lease>,
 }
@@ -90,8 +90,8 @@ impl<A: Arm> ArmClient<A> {
         Ok(Self { arm, service, payload, leases: HashMap::new() })
     }
 
-    /// Follows until the watch fails. Without a cursor it starts with a full read.
-    async fn follow_once(&self, log: &EventLog, cursor: &mut Option<A::Cursor>) -> Result<()> {
+    /// Follows the service until the watch fails. Without a cursor it starts with a full read.
+    async fn follow_watch(&self, log: &EventLog, cursor: &mut Option<A::Cursor>) -> Result<()> {
         let (arm, service) = (&self.arm, &self.service);
         let read_all = async |event: fn(Values) -> Event| {
             let loaded = arm.load(service).await?;
@@ -102,16 +102,16 @@ impl<A: Arm> ArmClient<A> {
             anyhow::Ok(())
         };
         let resumes = A::RECOVERY == Recovery::Resume;
-        let from = match &*cursor {
+        let start = match &*cursor {
             Some(cursor) => cursor.clone(),
             None => arm.cursor(service).await?,
         };
         if resumes && cursor.is_none() {
             read_all(Event::Resynced).await?;
         }
-        let mut watch = arm.watch(service, &from).await?;
+        let mut watch = arm.watch(service, &start).await?;
         if resumes {
-            *cursor = Some(from);
+            *cursor = Some(start);
         } else if A::RECOVERY == Recovery::Reread {
             read_all(Event::Reread).await?;
         }
@@ -164,7 +164,7 @@ impl<A: Arm> Client for ArmClient<A> {
     async fn follow(&self, log: &EventLog) -> Infallible {
         let mut cursor = None;
         loop {
-            if let Err(error) = self.follow_once(log, &mut cursor).await
+            if let Err(error) = self.follow_watch(log, &mut cursor).await
                 && A::is_gap(&error)
             {
                 cursor = None;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 pub struct Plan {
     /// The number of rounds after the warm-up. With an odd number the median is a measured ratio.
     pub rounds: usize,
-    /// The length of a round. The pair takes the first half, and the floor the second.
+    /// The length of a round. The first half compares the arms, and the second half the second arm with itself.
     pub round: Duration,
     /// The minimum number of turns in each half.
     pub turns: usize,
@@ -26,11 +26,11 @@ pub struct Plan {
 pub struct Round {
     /// The first and the second arm.
     pub pair: [Vec<f64>; 2],
-    /// The second arm beside itself.
+    /// Two samples of the second arm, which differ only by noise.
     pub same: [Vec<f64>; 2],
 }
 
-/// The median of a number of rounds, with the minimum and maximum.
+/// The median of figures, with the minimum and maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
@@ -58,12 +58,12 @@ impl Comparison {
             first: Spread::of(pairs.iter().map(|[first, _]| *first)).median,
             second: Spread::of(pairs.iter().map(|[_, second]| *second)).median,
             ratio: Spread::of(pairs.iter().map(|[first, second]| first / second)),
-            floor: Spread::of(same.map(|[second, again]| again / second)),
+            floor: Spread::of(same.map(|[second, control]| control / second)),
         }
     }
 }
 
-/// Returns how long to measure the operation of a figure.
+/// Returns the usual plan for a figure.
 pub fn plan(quick: bool) -> Plan {
     if quick {
         Plan { rounds: 3, round: Duration::from_millis(100), turns: 3, batch: 1 }
@@ -72,7 +72,7 @@ pub fn plan(quick: bool) -> Plan {
     }
 }
 
-/// Compares the first runner with the second, and the second with the third, which does the same.
+/// Compares the first runner with the second, and the second with the third, which must do the same as the second.
 pub async fn compare(mut runners: [Runner; 3], plan: Plan) -> Result<Vec<Round>> {
     let mut rounds = Vec::with_capacity(plan.rounds);
     round(&mut runners, plan).await?; // warms up
@@ -99,13 +99,13 @@ pub async fn compare_anew(
 }
 
 pub async fn prepare(
-    [first, second, again]: [&dyn Contender; 3],
+    [first, second, control]: [&dyn Contender; 3],
     workload: Workload,
 ) -> Result<[Runner; 3]> {
     Ok([
         Runner::prepare("the first", first, workload).await?,
         Runner::prepare("the second", second, workload).await?,
-        Runner::prepare("the second, again", again, workload).await?,
+        Runner::prepare("the control", control, workload).await?,
     ])
 }
 
@@ -116,13 +116,13 @@ async fn finish(runners: [Runner; 3]) -> Result<()> {
     Ok(())
 }
 
-async fn round([first, second, again]: &mut [Runner; 3], plan: Plan) -> Result<Round> {
+async fn round([first, second, control]: &mut [Runner; 3], plan: Plan) -> Result<Round> {
     let pair = turns([first, second], plan).await?;
-    let same = turns([second, again], plan).await?;
+    let same = turns([second, control], plan).await?;
     Ok(Round { pair, same })
 }
 
-/// Takes a sample of each of `N` arms in each round, after a warm-up round. The first arm rotates.
+/// Takes a sample of each of `N` arms in each round, after a warm-up round. The arm that is first in a round rotates.
 pub async fn in_turns<const N: usize>(
     rounds: usize,
     mut sample: impl AsyncFnMut(usize) -> Result<f64>,
@@ -140,8 +140,8 @@ pub async fn in_turns<const N: usize>(
     Ok(samples)
 }
 
-/// Runs half a round. The first runner rotates, so that each of two follows the other as often as itself: caches
-/// still hold the data of the previous operation.
+/// Runs half a round. The runner that is first in a turn rotates, so that each of two runners follows the other as often
+/// as itself: caches still hold the data of the previous operation.
 async fn turns<const N: usize>(runners: [&mut Runner; N], plan: Plan) -> Result<[Vec<f64>; N]> {
     let mut samples = [const { Vec::new() }; N];
     let end = Instant::now() + plan.round / 2;
@@ -162,7 +162,7 @@ fn medians<const N: usize>(samples: &[Vec<f64>; N]) -> [f64; N] {
 }
 
 impl Spread {
-    /// Evaluates one or more figures. The median of an even number is the mean of the middle two.
+    /// Evaluates one or more figures. The median of an even number of figures is the mean of the middle two.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -225,10 +225,10 @@ mod tests {
 
     #[test]
     fn ratios_are_per_round_so_that_drift_cancels_out() {
-        // Each round is ten times slower than the last: the ratio of all medians would say nothing.
-        let round = |slow: f64, ratio: f64, floor: f64| Round {
-            pair: [vec![slow * ratio, slow * ratio * 9.0, 0.0], vec![slow; 4]],
-            same: [vec![slow; 3], vec![slow * floor; 2]],
+        // Each round is ten times slower than the previous one, so the ratio of medians over all rounds would say nothing.
+        let round = |time: f64, ratio: f64, floor: f64| Round {
+            pair: [vec![time * ratio, time * ratio * 9.0, 0.0], vec![time; 4]],
+            same: [vec![time; 3], vec![time * floor; 2]],
         };
         let rounds = [round(1.0, 1.5, 1.01), round(10.0, 1.2, 0.97), round(100.0, 1.3, 1.0)];
         let figures = Comparison::new(&rounds);

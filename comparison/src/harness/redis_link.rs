@@ -16,7 +16,7 @@ use tokio::time::timeout;
 #[derive(Clone)]
 pub struct RedisLink {
     target: Target,
-    /// The timeout to connect to one server, and that of its responses.
+    /// The timeout to connect to one server, and the timeout of its responses.
     patience: Duration,
     open: Rc<RefCell<Option<Connection>>>,
 }

@@ -8,7 +8,8 @@ use registry_redis::RedisRegistry;
 use registry_testbed::servers::{Redis, ServerOptions};
 use std::collections::HashMap;
 
-const OURS: &str = "figures-ours";
+/// The prefix of the registry's keys.
+const REGISTRY_PREFIX: &str = "figures-ours";
 
 pub struct RedisServer {
     pub redis: Redis,
@@ -29,7 +30,7 @@ impl RedisServer {
     }
 
     pub async fn registry(&self) -> Result<RedisRegistry> {
-        let url = format!("{}?prefix={OURS}", bare(self.redis.url()));
+        let url = format!("{}?prefix={REGISTRY_PREFIX}", bare(self.redis.url()));
         Ok(RedisRegistry::connect(&url.parse()?).await?)
     }
 
@@ -66,13 +67,10 @@ impl Counts {
     }
 
     pub fn cpu(&self) -> Result<f64> {
-        let mut sum = 0.0;
-        for field in ["used_cpu_user:", "used_cpu_sys:"] {
-            let seconds: f64 =
-                self.field(field).context("Redis does not report its CPU time")?.parse()?;
-            sum += seconds;
-        }
-        Ok(sum)
+        let field = |name| self.field(name).context("Redis reports no CPU time");
+        let user: f64 = field("used_cpu_user:")?.parse()?;
+        let system: f64 = field("used_cpu_sys:")?.parse()?;
+        Ok(user + system)
     }
 
     /// Returns the number of connections of registries.
@@ -97,12 +95,12 @@ async fn describe(redis: &mut Redis) -> Result<String> {
     pipe.cmd("CONFIG").arg("GET").arg("save");
     let (info, append, save): (String, HashMap<String, String>, HashMap<String, String>) =
         pipe.query_async(&mut connect(bare(redis.url())).await?).await?;
-    let of = |name| info.lines().find_map(|line| line.strip_prefix(name));
-    let version = match of("valkey_version:") {
+    let field = |name| info.lines().find_map(|line| line.strip_prefix(name));
+    let version = match field("valkey_version:") {
         Some(version) => format!("valkey {version}"),
-        None => format!("redis {}", of("redis_version:").unwrap_or("of unknown version")),
+        None => format!("redis {}", field("redis_version:").unwrap_or("of unknown version")),
     };
-    let setting = |of: &HashMap<_, String>, name| of.get(name).cloned().unwrap_or_default();
+    let setting = |all: &HashMap<_, String>, name| all.get(name).cloned().unwrap_or_default();
     let log = match setting(&append, "appendonly").as_str() {
         "yes" => format!("append-only file, fsync {}", setting(&append, "appendfsync")),
         _ => "no append-only file".to_owned(),

@@ -188,9 +188,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_store_is_named_in_one_line() {
-        let nowhere = |options| ServerOptions { url: None, path: None, ..options };
-        let nowhere =
-            StoreOptions { etcd: nowhere(Etcd::options()), redis: nowhere(Redis::options()) };
+        let unset = |options| ServerOptions { url: None, path: None, ..options };
+        let nowhere = StoreOptions { etcd: unset(Etcd::options()), redis: unset(Redis::options()) };
         for (store, others) in [(Store::Etcd, "mem,redis"), (Store::Redis, "mem,etcd")] {
             let error = Server::start_with(store, &nowhere).await.err().unwrap();
             let line = format!("{error:#}");

@@ -5,10 +5,10 @@ use hdrhistogram::Histogram;
 use std::fmt;
 use std::iter::once;
 
-/// The percentiles that are printed between the minimum and maximum.
+/// The percentiles in the columns between the minimum and maximum.
 const PERCENTILES: [f64; 4] = [50.0, 90.0, 99.0, 99.9];
 
-/// A table whose first `words` columns are left-aligned, and the others right-aligned.
+/// A table whose first `words` columns are left-aligned. The others are right-aligned.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     head: Vec<String>,

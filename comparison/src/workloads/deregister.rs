@@ -1,12 +1,12 @@
 //! Deregister an instance.
 
 use super::register::chunks;
-use super::{Prepared, RequestGenerator, Timed};
+use super::{BoxTimed, Prepared, RequestGenerator};
 use crate::arms::Arm;
 use std::time::Duration;
 use tokio::time::Instant;
 
-pub(super) fn prepare<A: Arm>(arm: A, mut generator: RequestGenerator) -> Box<dyn Timed> {
+pub(super) fn prepare<A: Arm>(arm: A, mut generator: RequestGenerator) -> BoxTimed {
     Prepared::new(arm, Vec::new(), async move |arm: &A, _: &mut Vec<A::Lease>, n| {
         let mut total = Duration::ZERO;
         for chunk in chunks(n) {

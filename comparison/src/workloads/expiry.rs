@@ -1,4 +1,4 @@
-//! The time until an expiry is seen.
+//! Measure the time from the end of a ttl until a watch shows the expiry.
 
 use super::{RequestGenerator, Workload};
 use crate::arms::{Arm, Request};
@@ -13,18 +13,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 #[derive(Clone, Copy, Debug)]
 pub struct ExpiryPlan<'a> {
     pub count: usize,
-    /// The time between two registrations, so that they expire at different phases of the store's periodic check.
+    /// The time between two registrations. It spreads the expiries over the phases of the store's periodic check.
     pub apart: Duration,
     pub ttl: Duration,
     /// The number of other live instances.
     pub others: usize,
-    /// Where concurrent arms wait for each other before the first registration.
+    /// The barrier at which concurrent arms wait for each other before the first registration.
     pub barrier: Option<&'a Barrier>,
-    /// The timeout. An expiry that is not seen by then counts as this late.
+    /// The timeout after the last ttl. An expiry that was not seen by then counts as this late.
     pub patience: Duration,
 }
 
-/// Registers instances and renews none. Returns how long after its ttl, from before the call, each expiry was seen.
+/// Registers instances and renews none. Returns for each how long after its ttl the expiry was seen. A ttl begins before
+/// the call of `register`.
 pub async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>> {
     let mut generator = RequestGenerator::new(Workload::Register)?;
     let others = RequestGenerator::new(Workload::Register)?.register(arm, plan.others).await?;
@@ -35,7 +36,7 @@ pub async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Durati
     let mut watch = arm.watch(service, &arm.cursor(service).await?).await?;
     let registering = register(arm, &mut generator, plan);
     let mut seen = HashMap::<InstanceId, Instant>::new();
-    let seeing = async {
+    let observation = async {
         while seen.len() < plan.count {
             for change in arm.next(&mut watch).await? {
                 if let Change::Delete(deleted) = change {
@@ -45,13 +46,13 @@ pub async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Durati
         }
         anyhow::Ok(())
     };
-    let mut seeing = Box::pin(seeing);
+    let mut observation = Box::pin(observation);
     let due = tokio::select! {
         due = registering => due?,
-        outcome = &mut seeing => bail!("all expired while they were registered: {outcome:?}"),
+        outcome = &mut observation => bail!("all expired while they were registered: {outcome:?}"),
     };
     let end = due.iter().map(|(_, due)| *due).max().context("no instance was registered")?;
-    if let Ok(outcome) = timeout_at(end + plan.patience, seeing).await {
+    if let Ok(outcome) = timeout_at(end + plan.patience, observation).await {
         outcome?;
     }
     super::deregister(arm, others).await?;

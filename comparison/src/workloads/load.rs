@@ -1,6 +1,6 @@
 //! Load all instances of a service.
 
-use super::{Prepared, RequestGenerator, Timed};
+use super::{BoxTimed, Prepared, RequestGenerator};
 use crate::arms::Arm;
 use anyhow::{Result, ensure};
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ pub(super) async fn prepare<A: Arm>(
     arm: A,
     mut generator: RequestGenerator,
     count: usize,
-) -> Result<Box<dyn Timed>> {
+) -> Result<BoxTimed> {
     let leases = generator.register(&arm, count).await?;
     let service = generator.service;
     Ok(Prepared::new(arm, leases, async move |arm: &A, leases: &mut Vec<A::Lease>, n| {

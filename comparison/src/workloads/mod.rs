@@ -2,6 +2,7 @@
 
 mod deregister;
 pub mod expiry;
+pub mod fan_out;
 mod follow;
 mod keep_alive;
 mod load;
@@ -9,12 +10,11 @@ pub mod pick;
 mod register;
 mod register_to_watch;
 mod resume;
-pub mod spread;
 mod update;
 
 pub use self::expiry::ExpiryPlan;
+pub use self::fan_out::{FanOut, Subscription};
 pub use self::pick::{Pick, Picks};
-pub use self::spread::{Spread, Subscription};
 
 use crate::arms::{Arm, Ours, Request, TTL};
 use anyhow::{Context, Result};
@@ -44,17 +44,17 @@ pub enum Workload {
     KeepAlive,
     /// Load a service of this many instances.
     Load(usize),
-    /// Register, and wait for the event of an open watch.
+    /// Register, and wait until an open watch yields the event.
     RegisterToWatch,
     /// Open a live view of a service of this many instances.
     Follow(usize),
-    /// Open a watch this many changes back, and read them.
+    /// Open a watch from a cursor before this many changes, and read the changes.
     Resume(usize),
 }
 
 impl Workload {
     /// Prepares the workload for an arm, with its own service.
-    async fn prepare<A: Arm>(self, arm: A) -> Result<Box<dyn Timed>> {
+    async fn prepare<A: Arm>(self, arm: A) -> Result<BoxTimed> {
         let generator = RequestGenerator::new(self)?;
         match self {
             Self::Register => Ok(register::prepare(arm, generator, false)),
@@ -86,6 +86,9 @@ impl fmt::Display for Workload {
     }
 }
 
+pub type BoxTimed = Box<dyn Timed>;
+
+/// A workload on an arm, ready to be timed.
 #[async_trait(?Send)]
 pub trait Timed {
     /// Runs the workload `n` times. Returns the time taken, without preparation and cleanup.
@@ -109,7 +112,7 @@ where
     F: AsyncFnMut(&A, &mut Vec<A::Lease>, u64) -> Result<Duration> + 'static,
 {
     #[expect(clippy::new_ret_no_self, reason = "callers need a trait object")]
-    fn new(arm: A, leases: Vec<A::Lease>, run: F) -> Box<dyn Timed> {
+    fn new(arm: A, leases: Vec<A::Lease>, run: F) -> BoxTimed {
         Box::new(Self { arm, leases, run })
     }
 }
@@ -148,30 +151,26 @@ impl<T, F: AsyncFnMut() -> Result<T>> Timed for Repeated<F> {
 /// An [`Arm`] as a trait object.
 #[async_trait(?Send)]
 pub trait Contender {
-    async fn prepare(&self, workload: Workload) -> Result<Box<dyn Timed>>;
+    async fn prepare(&self, workload: Workload) -> Result<BoxTimed>;
 }
 
 #[async_trait(?Send)]
 impl<A: Arm> Contender for A {
-    async fn prepare(&self, workload: Workload) -> Result<Box<dyn Timed>> {
+    async fn prepare(&self, workload: Workload) -> Result<BoxTimed> {
         workload.prepare(self.clone()).await
     }
 }
 
 pub struct Runner {
     label: String,
-    timed: Box<dyn Timed>,
+    timed: BoxTimed,
 }
 
 impl Runner {
-    /// Prepares a workload for a contender. Errors name the label.
-    pub async fn prepare(
-        label: &str,
-        contender: &dyn Contender,
-        workload: Workload,
-    ) -> Result<Self> {
+    /// Prepares a workload for an arm. Errors name the label.
+    pub async fn prepare(label: &str, arm: &dyn Contender, workload: Workload) -> Result<Self> {
         let label = format!("{workload} on {label}");
-        let timed = within(&label, contender.prepare(workload)).await?;
+        let timed = with_deadline(&label, arm.prepare(workload)).await?;
         Ok(Self { label, timed })
     }
 
@@ -181,15 +180,15 @@ impl Runner {
 
     /// Runs the workload `n` times, and returns the time taken.
     pub async fn time(&mut self, n: u64) -> Result<Duration> {
-        within(&self.label, self.timed.time(n)).await
+        with_deadline(&self.label, self.timed.time(n)).await
     }
 
     pub async fn finish(self) -> Result<()> {
-        within(&self.label, self.timed.finish()).await
+        with_deadline(&self.label, self.timed.finish()).await
     }
 }
 
-async fn within<T>(label: &str, task: impl Future<Output = Result<T>>) -> Result<T> {
+async fn with_deadline<T>(label: &str, task: impl Future<Output = Result<T>>) -> Result<T> {
     let outcome = timeout(DEADLINE, task).await;
     outcome
         .with_context(|| format!("{label}: timed out after {DEADLINE:?}"))?
@@ -198,8 +197,8 @@ async fn within<T>(label: &str, task: impl Future<Output = Result<T>>) -> Result
 
 /// Returns a new registry in memory with one instance in each of `services` services.
 ///
-/// Its short history is full at once, and then every registry pays to drop the oldest batch. With the default length, a
-/// registry that is not full yet would look faster for seconds.
+/// A change to a full history also drops its oldest batch. A short history is full after few changes, so all registries
+/// pay that cost. With the default length, a registry whose history is not full yet would look faster for seconds.
 pub async fn mem_with_others(services: usize) -> Result<Ours> {
     let mem = Ours::new(MemRegistry::with_history_limit(1_000));
     for n in 0..services {

@@ -1,13 +1,13 @@
 //! Register a new instance.
 
-use super::{Prepared, RequestGenerator, Timed, deregister};
+use super::{BoxTimed, Prepared, RequestGenerator, deregister};
 use crate::arms::Arm;
 use std::mem::take;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many registrations are timed together and then withdrawn. Few, so that the service stays small; more than one,
-/// because reading the clock costs a tenth of a registration in memory.
+/// The number of registrations that are timed together and then deregistered. It is small, so that the service stays
+/// small, but not 1, because reading the clock costs a tenth of a registration in memory.
 const CHUNK: usize = 50;
 
 pub(super) fn chunks(n: u64) -> impl Iterator<Item = usize> {
@@ -15,12 +15,8 @@ pub(super) fn chunks(n: u64) -> impl Iterator<Item = usize> {
     (0..n.div_ceil(CHUNK)).map(move |done| CHUNK.min(n - done * CHUNK))
 }
 
-/// Deregisters after each chunk, not timed, or at the end of the workload if `kept`.
-pub(super) fn prepare<A: Arm>(
-    arm: A,
-    mut generator: RequestGenerator,
-    kept: bool,
-) -> Box<dyn Timed> {
+/// Deregisters after each chunk outside the measured time, or at the end of the workload if `keeps`.
+pub(super) fn prepare<A: Arm>(arm: A, mut generator: RequestGenerator, keeps: bool) -> BoxTimed {
     Prepared::new(arm, Vec::new(), async move |arm: &A, leases: &mut Vec<A::Lease>, n| {
         let mut total = Duration::ZERO;
         for chunk in chunks(n) {
@@ -31,7 +27,7 @@ pub(super) fn prepare<A: Arm>(
                 leases.push(arm.register(request).await?);
             }
             total += start.elapsed();
-            if !kept {
+            if !keeps {
                 deregister(arm, take(leases)).await?;
             }
         }

@@ -1,6 +1,6 @@
 //! Register, and wait until a consumer has the event.
 
-use super::{Prepared, RequestGenerator, Timed};
+use super::{BoxTimed, Prepared, RequestGenerator};
 use crate::arms::Arm;
 use anyhow::{Result, ensure};
 use futures_util::{FutureExt, future};
@@ -9,23 +9,21 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::time::Instant;
 
-pub(super) async fn prepare<A: Arm>(
-    arm: A,
-    mut generator: RequestGenerator,
-) -> Result<Box<dyn Timed>> {
+pub(super) async fn prepare<A: Arm>(arm: A, mut generator: RequestGenerator) -> Result<BoxTimed> {
     let cursor = arm.cursor(&generator.service).await?;
     let mut watch = arm.watch(&generator.service, &cursor).await?;
     Ok(Prepared::new(arm, Vec::new(), async move |arm: &A, _: &mut Vec<A::Lease>, n| {
         let mut total = Duration::ZERO;
         for _ in 0..n {
-            total += once(arm, &mut generator, &mut watch).await?;
+            total += run_round(arm, &mut generator, &mut watch).await?;
         }
         Ok(total)
     }))
 }
 
-/// Registers one instance and withdraws it. Returns the time from before the call, which the event may overtake.
-async fn once<A: Arm>(
+/// Registers and deregisters one instance. Returns the time from before the call of `register` until the watch yields the
+/// event, which may be before the response to the call.
+async fn run_round<A: Arm>(
     arm: &A,
     generator: &mut RequestGenerator,
     watch: &mut A::Watch,
@@ -34,7 +32,7 @@ async fn once<A: Arm>(
     let is_put = |change: &Change| matches!(change, Change::Put(record) if *record.instance() == request.instance);
     let (lease, elapsed) = {
         let mut seen = pin!(until(arm, watch, is_put));
-        // The consumer already waits: the response to a load shows that its blocking read has arrived, too.
+        // The consumer already waits: the server responds to the load only after it received the consumer's blocking read.
         ensure!(
             seen.as_mut().now_or_never().is_none(),
             "the watch yielded an event before the registration"

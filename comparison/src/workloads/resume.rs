@@ -1,6 +1,6 @@
-//! Open a watch some changes back, and read them all.
+//! Open a watch from an old cursor, and read all changes since then.
 
-use super::{Prepared, RequestGenerator, Timed};
+use super::{BoxTimed, Prepared, RequestGenerator};
 use crate::arms::Arm;
 use anyhow::{Result, ensure};
 use std::time::Duration;
@@ -10,11 +10,11 @@ pub(super) async fn prepare<A: Arm>(
     arm: A,
     mut generator: RequestGenerator,
     count: usize,
-) -> Result<Box<dyn Timed>> {
+) -> Result<BoxTimed> {
     let cursor = arm.cursor(&generator.service).await?;
     let leases = generator.register(&arm, count).await?;
     let service = generator.service;
-    // A process that resumes a watch usually has others open, with which it shares a stream.
+    // A process that resumes a watch usually has other open watches, which share a stream with it.
     let other = arm.watch(&service, &arm.cursor(&service).await?).await?;
     Ok(Prepared::new(arm, leases, async move |arm: &A, leases: &mut Vec<A::Lease>, n| {
         let _other = &other;

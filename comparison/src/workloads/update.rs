@@ -1,15 +1,12 @@
 //! Update a registered instance under its lease.
 
-use super::{Prepared, RequestGenerator, Timed};
+use super::{BoxTimed, Prepared, RequestGenerator};
 use crate::arms::Arm;
 use anyhow::Result;
 use std::time::Duration;
 use tokio::time::Instant;
 
-pub(super) async fn prepare<A: Arm>(
-    arm: A,
-    mut generator: RequestGenerator,
-) -> Result<Box<dyn Timed>> {
+pub(super) async fn prepare<A: Arm>(arm: A, mut generator: RequestGenerator) -> Result<BoxTimed> {
     let mut request = generator.request()?;
     let leases = vec![arm.register(&request).await?];
     Ok(Prepared::new(arm, leases, async move |arm: &A, leases: &mut Vec<A::Lease>, n| {

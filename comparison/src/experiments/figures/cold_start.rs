@@ -1,5 +1,6 @@
 //! The time to connect, load a service and pick an instance.
 
+use super::OUR_ARM;
 use crate::arms::{Arm, Ours};
 use crate::harness::fixture::view;
 use crate::harness::redis_server::bare;
@@ -24,12 +25,12 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
     Box::pin(measure(&mut figures, "redis", bare(redis.redis.url()), rounds, raw)).await?;
     figures.note(&redis.description);
     figures.note(format!(
-        "a service of {INSTANCES}; raw connects, loads and decodes; ours also watches"
+        "a service of {INSTANCES} instances; raw connects, loads and decodes; the registry also watches"
     ));
     Ok(figures)
 }
 
-/// Measures the registry at `url` and the raw client in turns.
+/// Measures the registry at `url`, alternating with the raw client.
 async fn measure<A: Arm>(
     figures: &mut Figures,
     name: &str,
@@ -43,13 +44,11 @@ async fn measure<A: Arm>(
     let service = &generator.service;
     let samples = in_turns(rounds, async |arm| {
         let start = Instant::now();
-        if arm == 1 {
+        if arm == OUR_ARM {
             black_box(pick(url, service).await?);
         } else {
             let loaded = raw().await?.load(service).await?;
-            black_box(
-                loaded.first().context("the service has no instance")?.instance().address().clone(),
-            );
+            black_box(loaded.first().context("the service is empty")?.instance().address().clone());
         }
         Ok(start.elapsed().as_secs_f64() * 1e3)
     })
@@ -62,5 +61,5 @@ async fn measure<A: Arm>(
 async fn pick(url: &str, service: &ServiceName) -> Result<registry_core::Address> {
     let view = view(connect(url).await?, service).await?;
     let state = view.state();
-    Ok(state.available().next().context("the service has no instance")?.address().clone())
+    Ok(state.available().next().context("the service is empty")?.address().clone())
 }

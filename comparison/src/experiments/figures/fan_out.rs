@@ -4,26 +4,26 @@ use crate::harness::{
     CountdownLatch, Figure, Figures, Heap, ServiceFixture, as_f64, in_turns, one_thread,
     two_threads,
 };
-use crate::workloads::spread::subscribe;
-use crate::workloads::{Spread, Subscription};
+use crate::workloads::fan_out::subscribe;
+use crate::workloads::{FanOut, Subscription};
 use anyhow::{Result, ensure};
 use futures_util::{FutureExt, StreamExt};
 use registry_core::Record;
 use std::sync::Arc;
 
 const MANY: usize = 10_000;
+const MAX_BYTES: f64 = 1023.0; // per subscriber: less than 1 KiB
 
 pub(super) fn figures(quick: bool) -> Result<Figures> {
     let mut figures = Figures::default();
     let rounds = if quick { 11 } else { 101 };
-    for (label, runtime) in
-        [("a change, 1 thread", one_thread()?), ("a change, 2 threads", two_threads()?)]
-    {
+    let runtimes = [("a change, 1 thread", one_thread()?), ("a change, 2 threads", two_threads()?)];
+    for (label, runtime) in runtimes {
         runtime.block_on(compare(&mut figures, label, rounds))?;
     }
     one_thread()?.block_on(async {
         if Heap::IS_COUNTED {
-            copies(&mut figures).await?;
+            allocations(&mut figures).await?;
             footprint(&mut figures).await?;
         } else {
             figures.note("bytes are counted with `--features heap`");
@@ -31,21 +31,21 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
         anyhow::Ok(())
     })?;
     figures.note(
-        "from before the call of `register`, or before the first send, until the last task has it",
+        "from before `register` (mpsc: the first send) until the last subscriber has the change",
     );
     figures.note("mpsc: a tokio mpsc channel for each task, with an `Arc` per message");
     Ok(figures)
 }
 
-/// Measures the time in turns.
+/// Measures the time from a change until the last subscriber has it. The arms alternate.
 async fn compare(figures: &mut Figures, label: &str, rounds: usize) -> Result<()> {
     let arms = [Subscription::Mpsc, Subscription::Updates, Subscription::Changed];
-    let mut spreads = Vec::new();
+    let mut fan_outs = Vec::new();
     for arm in arms {
-        spreads.push(Spread::new(arm, 100, MANY).await?);
+        fan_outs.push(FanOut::new(arm, 100, MANY).await?);
     }
     let samples = in_turns(rounds, async |arm: usize| {
-        Ok(spreads[arm % arms.len()].change().await?.as_secs_f64() * 1e3)
+        Ok(fan_outs[arm % arms.len()].change().await?.as_secs_f64() * 1e3)
     })
     .await?;
     let [mpsc, updates, changed] = arms.map(Subscription::name);
@@ -53,15 +53,15 @@ async fn compare(figures: &mut Figures, label: &str, rounds: usize) -> Result<()
     Ok(())
 }
 
-/// Counts the allocated bytes of a change: one copy of the snapshot for all readers.
-async fn copies(figures: &mut Figures) -> Result<()> {
+/// Counts the bytes that a change allocates. All subscribers share one new snapshot.
+async fn allocations(figures: &mut Figures) -> Result<()> {
     for subscription in [Subscription::Updates, Subscription::Changed] {
         let cost = async |instances, subscribers| {
-            let mut spread = Spread::new(subscription, instances, subscribers).await?;
-            let mut least = f64::INFINITY; // a queue may grow
+            let mut fan_out = FanOut::new(subscription, instances, subscribers).await?;
+            let mut least = f64::INFINITY; // the least of 40, because a queue may grow at some changes
             for _ in 0..40 {
                 let heap = Heap::now();
-                spread.change().await?;
+                fan_out.change().await?;
                 least = least.min(as_f64(heap.allocated()));
             }
             anyhow::Ok(least)
@@ -69,37 +69,37 @@ async fn copies(figures: &mut Figures) -> Result<()> {
         let few = cost(100, 100).await?;
         let (many, larger) = (cost(100, MANY).await?, cost(1_100, MANY).await?);
         let name = |figure: &str| format!("{}: a change, {figure}", subscription.name());
-        figures.add(Figure::counted(name("100 instances, in all"), many, "B"));
-        let (each, record) = ((larger - many) / 1_000.0, as_f64(size_of::<Record>()));
-        figures.add(Figure::counted(name("for each instance"), each, "B").exactly(record));
-        let each = (many - few) / as_f64(MANY as u64 - 100);
-        figures.add(Figure::counted(name("for each subscriber"), each, "B").exactly(0.0));
+        figures.add(Figure::counted(name("in total with 100 instances"), many, "B"));
+        let (per_instance, record) = ((larger - many) / 1_000.0, as_f64(size_of::<Record>()));
+        figures.add(Figure::counted(name("per instance"), per_instance, "B").exactly(record));
+        let per_subscriber = (many - few) / as_f64(MANY as u64 - 100);
+        figures.add(Figure::counted(name("per subscriber"), per_subscriber, "B").exactly(0.0));
     }
     Ok(())
 }
 
 /// Counts the bytes that a subscriber holds.
 async fn footprint(figures: &mut Figures) -> Result<()> {
-    let each = |grown: f64| grown / as_f64(MANY);
+    let per_subscriber = |grown: f64| grown / as_f64(MANY);
     let fixture = ServiceFixture::new(100).await?;
     let mut streams = Vec::with_capacity(MANY);
     let heap = Heap::now();
     for _ in 0..MANY {
         let mut updates = fixture.view.updates();
-        ensure!(updates.next().now_or_never().is_some(), "the first update is the state");
+        ensure!(updates.next().now_or_never().is_some(), "the first update is missing");
         ensure!(updates.next().now_or_never().is_none(), "an update came without a change");
         streams.push(updates);
     }
     let size = as_f64(size_of_val(&streams[0]) as u64);
-    let figure = Figure::counted("updates(): a subscriber", each(heap.grown()) + size, "B");
-    figures.add(figure.at_most(1023.0));
+    let figure = Figure::counted("updates(): subscriber", per_subscriber(heap.grown()) + size, "B");
+    figures.add(figure.at_most(MAX_BYTES));
     for subscription in [Subscription::Updates, Subscription::Changed] {
         let fixture = ServiceFixture::new(100).await?;
         let latch = Arc::new(CountdownLatch::default());
         let heap = Heap::now();
         let _tasks = subscribe(&fixture.view, subscription, MANY, &latch).await?;
-        let figure = format!("{}: a subscriber and its task", subscription.name());
-        figures.add(Figure::counted(figure, each(heap.grown()), "B").at_most(1023.0));
+        let figure = format!("{}: subscriber and task", subscription.name());
+        figures.add(Figure::counted(figure, per_subscriber(heap.grown()), "B").at_most(MAX_BYTES));
     }
     Ok(())
 }

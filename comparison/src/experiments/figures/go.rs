@@ -1,5 +1,6 @@
-//! Programs that use go-zero beside ours, on one etcd.
+//! Compares go-zero with this library on one etcd.
 
+use super::OUR_ARM;
 use crate::harness::fixture::view;
 use crate::harness::go_program::{GoProgram, micros_since_1970};
 use crate::harness::stores::connect;
@@ -34,19 +35,18 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
     };
     let mut figures = Figures::default();
     let rounds = if quick { 3 } else { 21 };
-    fleet.register(&mut figures, rounds).await?;
-    fleet.lost(&mut figures, if quick { 1 } else { 7 }).await?;
+    fleet.measure_registration(&mut figures, rounds).await?;
+    fleet.measure_restoration(&mut figures, if quick { 1 } else { 7 }).await?;
     let many = if quick { 50 } else { 1_000 };
     for (services, instances) in [(1, 1), (1, many), (many, 1)] {
-        fleet.seen(&mut figures, services, instances, if quick { 5 } else { 201 }).await?;
+        let rounds = if quick { 5 } else { 201 };
+        fleet.measure_visibility(&mut figures, services, instances, rounds).await?;
     }
-    fleet.call(&mut figures, if quick { 200 } else { 6_000 }).await?;
+    fleet.measure_calls(&mut figures, if quick { 200 } else { 6_000 }).await?;
     figures.note(&fleet.server.description);
-    figures.note("register: connects, grants a lease and puts the key");
-    figures.note("lost: from before the key is deleted until it is put again");
-    figures.note(
-        "seen: from before a put until the list of endpoints has the address; both see the same put",
-    );
+    figures.note("register: from before the connect until the lease is granted and the key is put");
+    figures.note("restore: from before the key is deleted until it is put again");
+    figures.note("visible: from before a put until the list of endpoints has the address; both clients watch the same put");
     figures.note("a call: a health check of one of three go-zero servers; both callers make 200 a second at the same time");
     Ok(figures)
 }
@@ -75,11 +75,11 @@ impl GoFleet {
     }
 
     /// Measures the time to connect and register.
-    async fn register(&self, figures: &mut Figures, rounds: usize) -> Result<()> {
+    async fn measure_registration(&self, figures: &mut Figures, rounds: usize) -> Result<()> {
         let samples = in_turns(rounds, async |arm| {
-            if arm == 1 {
+            if arm == OUR_ARM {
                 let start = Instant::now();
-                let _ours = ours(self.registry().await?, "register-ours").await?;
+                let _ours = register_with_lease_id(self.registry().await?, "register-ours").await?;
                 return Ok(start.elapsed().as_secs_f64() * 1e3);
             }
             let mut go = self.start("publisher", "register-go", 1)?;
@@ -92,26 +92,26 @@ impl GoFleet {
     }
 
     /// Measures the time until a deleted key is put again.
-    async fn lost(&self, figures: &mut Figures, rounds: usize) -> Result<()> {
-        let mut go = self.start("publisher", "lost-go", 1)?;
+    async fn measure_restoration(&self, figures: &mut Figures, rounds: usize) -> Result<()> {
+        let mut go = self.start("publisher", "restore-go", 1)?;
         go.event("serving", |_| true).await?;
-        let _ours = ours(self.registry().await?, "lost-ours").await?;
+        let _ours = register_with_lease_id(self.registry().await?, "restore-ours").await?;
         let mut operator = self.server.client().await?;
         let samples = in_turns(rounds, async |arm| {
-            if arm == 1 {
-                // A key that is lost twice within a ttl waits for the backoff.
+            if arm == OUR_ARM {
+                // A record that is deleted twice within a ttl is restored only after a backoff.
                 sleep(TTL.mul_f64(1.2)).await;
             }
-            let key = if arm == 1 { "lost-ours/" } else { "lost-go/" };
+            let key = if arm == OUR_ARM { "restore-ours/" } else { "restore-go/" };
             timeout(DEADLINE, delete_and_wait(&mut operator, key)).await?
         })
         .await?;
-        figures.add_turns("lost", ["go-zero", "ours", "go-zero"], &samples, "ms", |x| x);
+        figures.add_turns("restore", ["go-zero", "ours", "go-zero"], &samples, "ms", |x| x);
         Ok(())
     }
 
-    /// Measures the time until both see a put in one of the watched services.
-    async fn seen(
+    /// Measures the time until a put in one of the watched services is visible to go-zero and to this library.
+    async fn measure_visibility(
         &self,
         figures: &mut Figures,
         services: usize,
@@ -119,10 +119,10 @@ impl GoFleet {
         rounds: usize,
     ) -> Result<()> {
         let (mut operator, key) =
-            (self.server.client().await?, format!("seen-{services}-{instances}"));
+            (self.server.client().await?, format!("visible-{services}-{instances}"));
         let service = |n: usize| format!("{key}-{n}");
         for n in 0..services {
-            fill(&mut operator, &service(n), instances).await?;
+            put_instances(&mut operator, &service(n), instances).await?;
         }
         let mut go = self.start("subscriber", &key, services)?;
         let start = go.event("opening", |_| true).await?.at;
@@ -133,34 +133,35 @@ impl GoFleet {
         let mut views: Vec<View> = names.collect::<Result<_>>()?;
         try_join_all(views.iter_mut().map(|view| view.ready(DEADLINE))).await?;
         let name =
-            |what: &str, arm: &str| format!("{services} services of {instances}: {what}, {arm}");
+            |what: &str, arm: &str| format!("{services} x {instances} instances: {what}, {arm}");
         figures.add(Figure::timed(name("open", "go-zero"), as_f64(opened) / 1e3, "ms"));
         let ours = start.elapsed().as_secs_f64() * 1e3;
         figures.add(Figure::timed(name("open", "ours"), ours, "ms"));
         let mut samples = [Vec::new(), Vec::new()];
+        // Round 0 warms up.
         for round in 0..=rounds {
             let n = round % services;
             let address = format!("10.9.{}.{}:8080", round / 250, round % 250);
             let start = micros_since_1970();
-            let seen = try_join(see(&mut views[n], address.parse()?), async {
+            let both = try_join(wait_for_address(&mut views[n], address.parse()?), async {
                 operator.put(format!("{}/1", service(n)), address.clone(), None).await?;
-                let has_it = |list: &[String]| list.contains(&address);
-                anyhow::Ok(go.event("endpoints", |event| has_it(&event.list)).await?.at)
+                let is_listed = |list: &[String]| list.contains(&address);
+                anyhow::Ok(go.event("endpoints", |event| is_listed(&event.list)).await?.at)
             });
-            let (ours, theirs) = timeout(DEADLINE, seen).await??;
+            let (ours, theirs) = timeout(DEADLINE, both).await??;
             if round > 0 {
                 samples[0].push(as_f64(theirs.saturating_sub(start)));
                 samples[1].push(as_f64(ours.saturating_sub(start)));
             }
         }
         for (arm, samples) in ["go-zero", "ours"].into_iter().zip(samples) {
-            add_percentiles(figures, |what| name(&format!("seen, {what}"), arm), samples)?;
+            add_percentiles(figures, |what| name(&format!("visible, {what}"), arm), samples)?;
         }
         Ok(())
     }
 
     /// Measures calls through both balancers to the same servers.
-    async fn call(&self, figures: &mut Figures, calls: usize) -> Result<()> {
+    async fn measure_calls(&self, figures: &mut Figures, calls: usize) -> Result<()> {
         const SERVERS: usize = 3;
         let mut servers = Vec::new();
         for _ in 0..SERVERS {
@@ -188,7 +189,7 @@ impl GoFleet {
         };
         let client = HealthClient::new(Channel::new(view.clone(), ChannelOptions::default()));
         let (theirs, ours) = try_join(theirs, check(client, calls)).await?;
-        // The first calls connect.
+        // Skips the first tenth, whose calls open the connections.
         for (arm, took) in [("go-zero", theirs), ("ours", ours)] {
             let took = took.into_iter().skip(calls / 10).collect();
             add_percentiles(figures, |what| format!("a call, {what}, {arm}"), took)?;
@@ -197,8 +198,8 @@ impl GoFleet {
     }
 }
 
-/// Registers a server as go-zero does.
-async fn ours(registry: Arc<dyn Registry>, key: &str) -> Result<Registration> {
+/// Registers an instance whose id is its lease id, as in go-zero's keys.
+async fn register_with_lease_id(registry: Arc<dyn Registry>, key: &str) -> Result<Registration> {
     let lease = LeaseId::random();
     let id: InstanceId = lease.get().to_string().parse()?;
     let instance = Instance::from_parts(key.parse()?, id, "127.0.0.1:9".parse()?);
@@ -220,30 +221,30 @@ async fn delete_and_wait(operator: &mut Client, prefix: &str) -> Result<f64> {
 }
 
 /// Puts instances of a service under one lease.
-async fn fill(operator: &mut Client, service: &str, instances: usize) -> Result<()> {
+async fn put_instances(operator: &mut Client, service: &str, instances: usize) -> Result<()> {
     let lease = operator.lease_grant(3600, None).await?.id();
-    let puts: Vec<TxnOp> = (0..instances)
+    let operations: Vec<TxnOp> = (0..instances)
         .map(|n| {
-            let under = PutOptions::new().with_lease(lease);
+            let options = PutOptions::new().with_lease(lease);
             let address = format!("10.8.{}.{}:8080", n / 250, n % 250);
-            TxnOp::put(format!("{service}/{}", n + 2), address, Some(under))
+            TxnOp::put(format!("{service}/{}", n + 2), address, Some(options))
         })
         .collect();
-    for puts in puts.chunks(100) {
-        operator.txn(Txn::new().and_then(puts)).await?;
+    for chunk in operations.chunks(100) {
+        operator.txn(Txn::new().and_then(chunk)).await?;
     }
     Ok(())
 }
 
 /// Waits until a view lists an address, and returns the time.
-async fn see(view: &mut View, address: Address) -> Result<u64> {
+async fn wait_for_address(view: &mut View, address: Address) -> Result<u64> {
     while !view.state().instances().any(|instance| *instance.address() == address) {
         view.changed().await?;
     }
     Ok(micros_since_1970())
 }
 
-/// Makes calls at the rate of go-zero's caller, and returns the microseconds of each.
+/// Makes calls at the rate of go-zero's caller, and returns the microseconds that each call took.
 async fn check(client: HealthClient<Channel>, calls: usize) -> Result<Vec<f64>> {
     let mut ticks = interval(Duration::from_millis(5));
     let mut tasks = Vec::with_capacity(calls);
@@ -252,7 +253,7 @@ async fn check(client: HealthClient<Channel>, calls: usize) -> Result<Vec<f64>> 
         let mut client = client.clone();
         tasks.push(tokio::spawn(async move {
             let start = Instant::now();
-            client.check(HealthCheckRequest::default()).await.context("a call of ours failed")?;
+            client.check(HealthCheckRequest::default()).await.context("a balanced call failed")?;
             anyhow::Ok(start.elapsed().as_secs_f64() * 1e6)
         }));
     }

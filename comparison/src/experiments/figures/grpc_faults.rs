@@ -1,4 +1,4 @@
-//! Calls at fixed times to ten instances, while one is killed, one drained and one slowed.
+//! Calls at fixed times to ten instances, of which one is killed, one drained and withdrawn, and one slowed.
 
 use crate::arms::{Caller, ChannelArm};
 use crate::harness::{Figure, Figures, Fleet, Latencies, as_f64, one_thread};
@@ -10,9 +10,9 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 const INSTANCES: usize = 10;
 const PER_SECOND: u32 = 500;
 const TTL: Duration = Duration::from_secs(4);
-/// How long a call takes, and how long on the slow instance.
-const TAKES: Duration = Duration::from_millis(2);
-const SLOW: Duration = Duration::from_millis(200);
+/// The time that a call takes: usually, and on the slow instance.
+const CALL_TIME: Duration = Duration::from_millis(2);
+const SLOW_CALL_TIME: Duration = Duration::from_millis(200);
 
 const ARMS: [ChannelArm; 2] = [ChannelArm::Ours, ChannelArm::Balance];
 
@@ -22,7 +22,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 enum Fault {
     Kill(usize),
     Drain(usize),
-    Leave(usize),
+    Withdraw(usize),
     Slow(usize, Duration),
 }
 
@@ -34,9 +34,9 @@ struct Schedule {
 
 #[derive(Clone, Copy, Debug)]
 struct Call {
-    /// Since the start.
+    /// The due time since the start.
     due: Duration,
-    /// Since it was due.
+    /// The time from when it was due until it ended.
     took: Duration,
     failed: bool,
 }
@@ -56,7 +56,7 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
     for arm in ARMS {
         // A new runtime ends all tasks of the previous run.
         let run = one_thread()?.block_on(async {
-            let mut fleet = Fleet::start(INSTANCES, TAKES, TTL).await?;
+            let mut fleet = Fleet::start(INSTANCES, CALL_TIME, TTL).await?;
             let caller = arm.caller(fleet.view().await?)?;
             for _ in 0..10 * INSTANCES {
                 caller.call().await?;
@@ -73,40 +73,41 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
     figures.note(format!(
         "{} calls a second, each {} ms, to {INSTANCES} instances; latencies are from when a call is due; the lease of the killed instance expires after {} s",
         PER_SECOND,
-        TAKES.as_millis(),
+        CALL_TIME.as_millis(),
         TTL.as_secs()
     ));
     Ok(figures)
 }
 
-/// Returns the schedule. A step has this many seconds.
+/// Returns the schedule, whose steps have this many seconds.
 fn schedule(step: u32) -> Schedule {
-    let at = |steps| Duration::from_secs(u64::from(step * steps));
+    let time = |steps| Duration::from_secs(u64::from(step * steps));
     Schedule {
-        length: at(7),
+        length: time(7),
         faults: vec![
-            (at(1), Fault::Kill(0)),
-            (at(2), Fault::Drain(1)),
-            (at(3), Fault::Leave(1)),
-            (at(4), Fault::Slow(2, SLOW)),
-            (at(6), Fault::Slow(2, TAKES)),
+            (time(1), Fault::Kill(0)),
+            (time(2), Fault::Drain(1)),
+            (time(3), Fault::Withdraw(1)),
+            (time(4), Fault::Slow(2, SLOW_CALL_TIME)),
+            (time(6), Fault::Slow(2, CALL_TIME)),
         ],
     }
 }
 
 fn add(figures: &mut Figures, arm: ChannelArm, schedule: &Schedule, run: &Run) -> Result<()> {
     let name = arm.name();
-    let [killed, drained, left, slowed, recovered] = [0, 1, 2, 3, 4].map(|n| schedule.faults[n].0);
+    let [killed, drained, withdrawn, slowed, recovered] =
+        [0, 1, 2, 3, 4].map(|n| schedule.faults[n].0);
     let parts = [
         ("before", Duration::ZERO, killed),
         ("after one is killed", killed, drained),
-        ("while one drains", drained, left),
-        ("after it left", left, slowed),
+        ("while one drains", drained, withdrawn),
+        ("after it was withdrawn", withdrawn, slowed),
         ("while one is slow", slowed, recovered),
         ("after it recovered", recovered, Duration::MAX),
     ];
     for (what, from, to) in parts {
-        // By their end: a call in flight at the kill was due before it.
+        // A failed call counts at its end, because a call in flight at the kill was due before the kill.
         let failed = |call: &&Call| call.failed && (from..to).contains(&(call.due + call.took));
         let failed = as_f64(run.calls.iter().filter(failed).count());
         let figure = Figure::counted(format!("{name}: failed calls {what}"), failed, "");
@@ -149,8 +150,8 @@ impl Schedule {
                             fleet.drain(n).await?;
                             drained = Some((n, fleet.calls()[n]));
                         }
-                        Fault::Leave(n) => fleet.leave(n).await?,
-                        Fault::Slow(n, takes) => fleet.slow(n, takes),
+                        Fault::Withdraw(n) => fleet.withdraw(n).await?,
+                        Fault::Slow(n, takes) => fleet.set_call_time(n, takes),
                     }
                 }
             }
@@ -171,15 +172,15 @@ async fn call_all(
     let mut due = Duration::ZERO;
     while due < length {
         sleep_until(start + due).await;
-        // The timer has a resolution of 1 ms: makes all calls that are due by now.
+        // Makes all calls that are due by now, because the timer has a resolution of 1 ms.
         while start + due <= Instant::now() {
-            let (caller, results, at) = (caller.clone(), results.clone(), due);
+            let (caller, results, this_due) = (caller.clone(), results.clone(), due);
             tokio::spawn(async move {
                 let outcome = timeout(CALL_TIMEOUT, caller.call()).await;
                 let failed = !matches!(outcome, Ok(Ok(())));
-                let took = (start + at).elapsed();
+                let took = (start + this_due).elapsed();
                 // The receiver is only dropped if the run has failed.
-                let _ = results.send(Call { due: at, took, failed }).await;
+                let _ = results.send(Call { due: this_due, took, failed }).await;
             });
             due += period;
         }

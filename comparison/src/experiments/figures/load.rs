@@ -32,11 +32,11 @@ struct Schedule {
 }
 
 /// The delivered changes: their latencies in each part, in microseconds, and the errors.
-struct Seen {
+struct Delivered {
     parts: Vec<[Mutex<Histogram<u32>>; 3]>,
     delivered: AtomicU64,
     lost: AtomicU64,
-    /// Changes that were seen twice or after a newer one.
+    /// Changes that were delivered twice or after a newer one.
     out_of_order: AtomicU64,
 }
 
@@ -57,7 +57,7 @@ async fn run(parts: usize, length: Duration) -> Result<Figures> {
     }
     let start = Instant::now() + Duration::from_secs(2);
     let schedule = Schedule { start, changes: part * parts, part };
-    let seen = Arc::new(Seen::new(parts)?);
+    let seen = Arc::new(Delivered::new(parts)?);
     for n in 0..SERVICES {
         let view = view(Arc::new(registry.clone()), &service(n)?).await?;
         if n % 2 == 0 {
@@ -96,14 +96,15 @@ async fn run(parts: usize, length: Duration) -> Result<Figures> {
     figures.add_turns("p99 from the due time", arms, &samples, "us", |x| x.at_most(1.05));
     let count = |count: &AtomicU64| as_f64(count.load(Ordering::Relaxed));
     figures.add(Figure::counted("changes delivered", count(&seen.delivered), ""));
-    figures.add(Figure::counted("lost", count(&seen.lost), "").exactly(0.0));
-    let out_of_order = Figure::counted("twice, or out of order", count(&seen.out_of_order), "");
+    figures.add(Figure::counted("changes lost", count(&seen.lost), "").exactly(0.0));
+    let out_of_order =
+        Figure::counted("changes twice or out of order", count(&seen.out_of_order), "");
     figures.add(out_of_order.exactly(0.0));
     figures.add(Figure::timed("resident after a third", early.1, "MiB"));
     figures.add(Figure::timed("resident near the end", late.1, "MiB"));
     let growth = (late.0 - early.0) / 1024.0;
     figures.add_heap(Figure::counted("heap: growth in between", growth, "KiB").at_most(8192.0));
-    figures.add(Figure::timed("of a core", cores * 100.0, "%").aim(25.0));
+    figures.add(Figure::timed("CPU, of a core", cores * 100.0, "%").aim(25.0));
     figures.note(format!(
         "{whole:?}; every second service has a stuck subscriber; A/A compares the other services with each other"
     ));
@@ -129,7 +130,7 @@ async fn read(
     mut updates: Updates,
     service: usize,
     schedule: Schedule,
-    seen: Arc<Seen>,
+    seen: Arc<Delivered>,
 ) -> Result<()> {
     let (changes, mut last) = (schedule.changes / SERVICES, 0);
     while last < changes {
@@ -158,7 +159,7 @@ async fn read(
             Update::Status(_) => {}
         }
     }
-    ensure!(last == changes, "more changes were seen than made");
+    ensure!(last == changes, "more changes were delivered than made");
     Ok(())
 }
 
@@ -168,24 +169,24 @@ impl Schedule {
     }
 }
 
-impl Seen {
+impl Delivered {
     fn new(parts: usize) -> Result<Self> {
         // Latencies up to a minute.
-        let late = || Histogram::new_with_bounds(1, 60_000_000, 3).map(Mutex::new);
-        let parts = (0..parts).map(|_| Ok([late()?, late()?, late()?])).collect::<Result<_>>()?;
+        let new = || Histogram::new_with_bounds(1, 60_000_000, 3).map(Mutex::new);
+        let parts = (0..parts).map(|_| Ok([new()?, new()?, new()?])).collect::<Result<_>>()?;
         Ok(Self { parts, delivered: 0.into(), lost: 0.into(), out_of_order: 0.into() })
     }
 
     /// Records a latency. Adjacent services are in different groups, one with stuck subscribers and two without.
-    fn add(&self, part: usize, service: usize, late: Duration) {
+    fn add(&self, part: usize, service: usize, latency: Duration) {
         let group = [0, 1, 0, 2][service % 4];
-        let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let mut histogram = self.parts[part][group].lock().unwrap_or_else(PoisonError::into_inner);
         histogram.saturating_record(micros);
         self.delivered.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn p99(late: &Mutex<Histogram<u32>>) -> f64 {
-    as_f64(late.lock().unwrap_or_else(PoisonError::into_inner).value_at_quantile(0.99))
+fn p99(latencies: &Mutex<Histogram<u32>>) -> f64 {
+    as_f64(latencies.lock().unwrap_or_else(PoisonError::into_inner).value_at_quantile(0.99))
 }

@@ -14,6 +14,7 @@ use registry_core::{
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The number of instances, in 1,000 services or in one.
 const ALL: usize = 100_000;
 
 /// 64 bytes: two keys and their values.
@@ -24,37 +25,39 @@ pub(super) fn figures(_: bool) -> anyhow::Result<Figures> {
     ensure!(Heap::IS_COUNTED, "this set needs `--features heap`");
     let mut figures = Figures::default();
     for metadata in [false, true] {
-        for (services, each) in [(1_000, 100), (1, ALL)] {
+        for (services, per_service) in [(1_000, 100), (1, ALL)] {
             // The end of a runtime frees the memory of its tasks.
-            let (fresh, read) = one_thread()?.block_on(hold(Store { each, metadata }, services))?;
+            let store = GeneratedStore { per_service, metadata };
+            let (loaded, mapped) = one_thread()?.block_on(bytes_per_instance(store, services))?;
             let with = if metadata { "64 B of metadata" } else { "no metadata" };
-            let name = format!("{with}, {services} x {each}");
-            figures.add(Figure::counted(&name, fresh, "B").at_most(250.0).aim(160.0));
+            let name = format!("{with}, {services} services of {per_service} instances");
+            figures.add(Figure::counted(&name, loaded, "B").at_most(250.0).aim(160.0));
             if metadata {
-                figures.add(Figure::counted(format!("{name}, each map read"), read, "B"));
+                let name = format!("{name}, with all metadata maps built");
+                figures.add(Figure::counted(name, mapped, "B"));
             }
         }
     }
-    figures
-        .note("bytes that are held beyond address and metadata; malloc adds some 8 per allocation");
+    figures.note("bytes per instance without address and metadata; malloc adds ~8 per allocation");
     Ok(figures)
 }
 
-/// Returns the bytes per instance beyond address and metadata: loaded, and after all metadata was read.
-async fn hold(store: Store, services: usize) -> anyhow::Result<(f64, f64)> {
-    let all = services * store.each;
+/// Returns the bytes per instance without address and metadata: after the load, and after all metadata maps are built.
+async fn bytes_per_instance(store: GeneratedStore, services: usize) -> anyhow::Result<(f64, f64)> {
+    let all = services * store.per_service;
     let names = (0..services).map(service).collect::<anyhow::Result<Vec<_>>>()?;
     let (mut views, registry) = (Vec::with_capacity(services), Arc::new(store));
-    let each = |grown: f64, payload: usize| (grown - as_f64(payload)) / as_f64(all);
+    let per_instance = |grown: f64, payload: usize| (grown - as_f64(payload)) / as_f64(all);
     let heap = Heap::now();
     for name in &names {
         views.push(view(registry.clone(), name).await?);
     }
     let grown = heap.grown();
     let instances = || views.iter().map(|view| view.state().records().clone());
+    // Reading the metadata builds its maps, so the heap grows until the second figure.
     let payload: usize =
         instances().flat_map(|all| all.instances().map(payload).collect::<Vec<_>>()).sum();
-    Ok((each(grown, payload), each(heap.grown(), payload)))
+    Ok((per_instance(grown, payload), per_instance(heap.grown(), payload)))
 }
 
 /// Returns the bytes of address and metadata. Reading the metadata builds its map.
@@ -65,21 +68,21 @@ fn payload(instance: &Instance) -> usize {
 
 /// A store of generated instances. Each load decodes their records again.
 #[derive(Debug)]
-struct Store {
-    each: usize,
+struct GeneratedStore {
+    per_service: usize,
     metadata: bool,
 }
 
-impl Store {
+impl GeneratedStore {
     fn list(&self, service: &ServiceName) -> std::result::Result<Vec<Record>, BoxError> {
         let mut listed = Vec::new();
-        for n in 0..self.each {
-            let mut from = instance(service, n)?;
+        for n in 0..self.per_service {
+            let mut instance = instance(service, n)?;
             if self.metadata {
-                from = from.with_metadata(METADATA);
+                instance = instance.with_metadata(METADATA);
             }
-            let (id, record) =
-                (from.id().as_str().parse()?, encoding::encode(&Record::new(from.clone()))?);
+            let id = instance.id().as_str().parse()?;
+            let record = encoding::encode(&Record::new(instance))?;
             listed.push(decoded(service, &id, &record)?);
         }
         Ok(listed)
@@ -87,11 +90,11 @@ impl Store {
 }
 
 #[async_trait]
-impl Registry for Store {
+impl Registry for GeneratedStore {
     async fn load(&self, service: &ServiceName, _: &CallOptions) -> Result<Snapshot> {
         let cursor = Origin::new("held", "", service).cursor(Revision::new(1), 0);
         let list = self.list(service).map_err(|error| {
-            Error::new(ErrorKind::Internal, "a record does not decode").with_source(error)
+            Error::new(ErrorKind::Internal, "cannot generate the records").with_source(error)
         });
         Ok(Snapshot::new(cursor, list?))
     }
@@ -101,22 +104,22 @@ impl Registry for Store {
     }
 
     async fn register(&self, _: &Instance, _: &Claim, _: &CallOptions) -> Result<Lease> {
-        Err(read_only())
+        Err(unsupported())
     }
 
     async fn holder(&self, _: &Instance, _: &CallOptions) -> Result<Option<Holder>> {
-        Err(read_only())
+        Err(unsupported())
     }
 
     async fn keep_alive(&self, _: &Lease, _: &CallOptions) -> Result<Duration> {
-        Err(read_only())
+        Err(unsupported())
     }
 
     async fn deregister(&self, _: &Lease, _: &CallOptions) -> Result<()> {
-        Err(read_only())
+        Err(unsupported())
     }
 }
 
-fn read_only() -> Error {
-    Error::new(ErrorKind::Denied, "this store is read-only")
+fn unsupported() -> Error {
+    Error::new(ErrorKind::Denied, "this store only loads and watches")
 }

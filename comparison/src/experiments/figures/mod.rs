@@ -1,4 +1,4 @@
-//! Figures beside their targets: `cargo run --release -p comparison -- figures NAME`.
+//! Figures and their targets: `cargo run --release -p comparison -- figures NAME`.
 //!
 //! Counts (allocations, bytes, requests, changes) are the same on every machine: the process fails if one misses its
 //! target. Times are measured in paired rounds and only reported.
@@ -42,12 +42,12 @@ macro_rules! two {
 }
 
 const ALL: &[Set] = &[
-    ("cold-start", "connect to the first instance, beside raw", one!(cold_start::figures)),
+    ("cold-start", "until the first pick, compared with raw", one!(cold_start::figures)),
     ("pick", "one of 100 instances, through a handle", pick::figures),
     ("fan-out", "one change, to 10,000 subscribers", fan_out::figures),
     ("load", "10,000 changes/s to 1,000 services of ten subscribers, some stuck", load::figures),
     ("mem-memory", "100,000 instances in views; with `--features heap`", memory::figures),
-    ("mem-others", "calls beside 10,000 other services", one!(others::figures)),
+    ("mem-others", "calls in a store with 10,000 other services", one!(others::figures)),
     ("mem-renewals", RENEWALS, two!(renewals::figures, Store::Mem)),
     ("mem-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Mem, quick)),
     ("etcd-calls", CALLS, one!(calls::etcd)),
@@ -62,15 +62,17 @@ const ALL: &[Set] = &[
     ("redis-renewals", RENEWALS, two!(renewals::figures, Store::Redis)),
     ("redis-standstill", STANDSTILL, two!(standstill::figures, Store::Redis)),
     ("redis-watches", "1,000 services watched by one process", one!(watches::redis)),
-    ("go", "go-zero's own programs beside ours, on one etcd", one!(go::figures)),
-    ("grpc-calls", "one call at a time, beside tonic's channels", one!(grpc_calls::figures)),
+    ("go", "go-zero compared with this library, on one etcd", one!(go::figures)),
+    ("grpc-calls", "one call at a time, compared with tonic's channels", one!(grpc_calls::figures)),
     ("grpc-faults", "one of ten instances killed, one drained, one slowed", grpc_faults::figures),
     ("grpc-subset", "connections moved by a change, 32 of 1,000", |quick| {
         Ok(grpc_subset::figures(quick))
     }),
 ];
 
-const CALLS: &str = "one call at a time, beside the raw client with the same requests";
+/// The index of the registry among the arms of [`in_turns`](crate::harness::in_turns), between two of the reference.
+const OUR_ARM: usize = 1;
+const CALLS: &str = "one call at a time, compared with the raw client";
 const LARGE: &str = "a service of 20,000 instances: loaded, and in a live view";
 const OWN_RECORDS: &str = "how soon deleted records are registered again";
 const RENEWALS: &str = "100,000 registrations, renewed at a ttl of 30 s to 3 s";

@@ -1,4 +1,4 @@
-//! A pick of one of 100 instances, alone, beside a thousand other readers, and under constant changes.
+//! The time of a pick of one of 100 instances: alone, with a thousand concurrent readers, and under constant changes.
 
 use crate::harness::{
     Figure, Figures, Heap, ServiceFixture, as_f64, in_turns, one_thread, process_time, two_threads,
@@ -17,14 +17,14 @@ const ARMS: [Pick; 3] = [Pick::Slice, Pick::State, Pick::Reader];
 pub(super) fn figures(quick: bool) -> Result<Figures> {
     let mut figures = Figures::default();
     one_thread()?.block_on(alone(&mut figures, quick))?;
-    beside_readers(&mut figures, quick)?;
-    beside_a_writer(&mut figures, quick)?;
+    with_readers(&mut figures, quick)?;
+    with_writer(&mut figures, quick)?;
     figures.note("each pick includes the loop and the random number; for instructions see `cargo xtask instructions`");
     figures.note("ns: CPU time of the reading threads");
     Ok(figures)
 }
 
-/// Counts allocations, and measures times beside the slice in turns.
+/// Counts allocations, and measures times, alternating with the slice.
 async fn alone(figures: &mut Figures, quick: bool) -> Result<()> {
     const PICKS: u64 = 200_000;
     let picks = Picks::new().await?;
@@ -33,9 +33,9 @@ async fn alone(figures: &mut Figures, quick: bool) -> Result<()> {
         arm.run(&picks, 1); // the first load of a thread allocates
         let heap = Heap::now();
         arm.run(&picks, iterations);
-        let made = as_f64(heap.allocations());
+        let allocations = as_f64(heap.allocations());
         let name = format!("{}, {iterations} picks", arm.name());
-        figures.add_heap(Figure::counted(name, made, "allocations").exactly(0.0));
+        figures.add_heap(Figure::counted(name, allocations, "allocations").exactly(0.0));
     }
     let arms = [Pick::Slice, Pick::State, Pick::Reader, Pick::Slice];
     let rounds = if quick { 5 } else { 51 };
@@ -46,7 +46,7 @@ async fn alone(figures: &mut Figures, quick: bool) -> Result<()> {
 }
 
 /// Measures how much slower a pick is with a thousand readers than with one.
-fn beside_readers(figures: &mut Figures, quick: bool) -> Result<()> {
+fn with_readers(figures: &mut Figures, quick: bool) -> Result<()> {
     let (rounds, many) = if quick { (3, 2_000_000) } else { (11, 20_000_000) };
     let runtime = two_threads()?;
     let picks = Arc::new(runtime.block_on(Picks::new())?);
@@ -87,17 +87,18 @@ async fn read(arm: Pick, picks: &Arc<Picks>, tasks: u64, many: u64) -> Result<f6
 }
 
 /// Measures how much slower a pick is under constant changes.
-fn beside_a_writer(figures: &mut Figures, quick: bool) -> Result<()> {
+fn with_writer(figures: &mut Figures, quick: bool) -> Result<()> {
     let (rounds, many) = if quick { (3, 2_000_000) } else { (15, 10_000_000) };
     for (is_nonstop, label) in [(false, "10,000 changes/s"), (true, "changes nonstop")] {
         let (writer, picks) = Writer::start(is_nonstop)?;
         let mut rates = Vec::new();
         for arm in ARMS {
-            let samples: [_; 2] = one_thread()?.block_on(in_turns(rounds, async |writes| {
-                writer.turn(writes == 1);
+            let samples: [_; 2] = one_thread()?.block_on(in_turns(rounds, async |n| {
+                let writes = n == 1;
+                writer.set_writing(writes);
                 let (start, before) = (Instant::now(), writer.changes());
                 let took = arm.time(&picks, many);
-                if writes == 1 {
+                if writes {
                     let changes = as_f64(writer.changes() - before);
                     rates.push(changes / start.elapsed().as_secs_f64());
                 }
@@ -111,14 +112,14 @@ fn beside_a_writer(figures: &mut Figures, quick: bool) -> Result<()> {
     Ok(())
 }
 
-/// A thread that changes a service and follows it.
+/// A thread that changes a service, and runs the task of its view.
 struct Writer {
-    control: Arc<WriterControl>,
+    control: Arc<Control>,
     thread: thread::JoinHandle<Result<()>>,
 }
 
 #[derive(Default)]
-struct WriterControl {
+struct Control {
     writes: AtomicBool,
     ends: AtomicBool,
     changes: AtomicU64,
@@ -126,7 +127,7 @@ struct WriterControl {
 
 impl Writer {
     fn start(is_nonstop: bool) -> Result<(Self, Picks)> {
-        let control = Arc::new(WriterControl::default());
+        let control = Arc::new(Control::default());
         let (ready, started) = mpsc::sync_channel(1);
         let theirs = control.clone();
         let thread = thread::spawn(move || {
@@ -142,7 +143,7 @@ impl Writer {
 
     /// Starts or stops the changes.
     #[expect(clippy::disallowed_methods, reason = "nothing else runs on this thread's runtime")]
-    fn turn(&self, writes: bool) {
+    fn set_writing(&self, writes: bool) {
         self.control.writes.store(writes, Ordering::Relaxed);
         thread::sleep(Duration::from_millis(10));
     }
@@ -157,11 +158,7 @@ impl Writer {
     }
 }
 
-async fn write(
-    mut fixture: ServiceFixture,
-    is_nonstop: bool,
-    control: &WriterControl,
-) -> Result<()> {
+async fn write(mut fixture: ServiceFixture, is_nonstop: bool, control: &Control) -> Result<()> {
     while !control.ends.load(Ordering::Relaxed) {
         if !control.writes.load(Ordering::Relaxed) {
             sleep(Duration::from_millis(1)).await;

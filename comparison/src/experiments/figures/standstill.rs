@@ -1,4 +1,4 @@
-//! A paused server with 100,000 registrations of one process: how many are lost, and when all are registered again.
+//! A server with 100,000 registrations of one process is paused: how many expire, and when all are registered again.
 
 use super::renewals::SERVICES;
 use crate::harness::fixture::{active, spread, start_all};
@@ -11,42 +11,40 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// The length of the pause as a part of the ttl. The last one outlasts all leases.
+/// The length of the pause as a part of the ttl. The last pause outlasts all leases.
 const PARTS: [(&str, f64); 3] = [("1/6", 1.0 / 6.0), ("2/5", 0.4), ("4/3", 4.0 / 3.0)];
 
 /// The records, each with the revision at which it was put.
-type Listed = HashMap<(ServiceName, InstanceId), Revision>;
+type PutRevisions = HashMap<(ServiceName, InstanceId), Revision>;
 
 pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
     let (many, ttl) = if quick { (1_000, 6) } else { (100_000, 30) };
     let (mut figures, ttl) = (Figures::default(), Duration::from_secs(ttl));
     let mut server = Server::start(store).await?;
     figures.note(server.description());
-    figures.note(format!("ttl {ttl:?}; put again: counted one ttl after all were back"));
+    figures
+        .note(format!("ttl {ttl:?}; put again: counted one ttl after all were registered again"));
     let (services, instances) = spread(SERVICES, many)?;
     let registry = Arc::new(server.registry().await?);
     let registrations = start_all(&registry, instances, ttl).await?;
     for (name, part) in PARTS {
-        let before = listed(&server, &services).await?;
+        let before = put_revisions(&server, &services).await?;
         server.process()?.pause()?;
         sleep(ttl.mul_f64(part)).await;
         server.process()?.resume()?;
         let start = Instant::now();
-        let back = timeout(ttl * 6, all_back(&server, &services, &registrations)).await;
-        let back = back.map_or(f64::INFINITY, |()| start.elapsed().as_secs_f64());
+        let restored = timeout(ttl * 6, wait_for_all(&server, &services, &registrations)).await;
+        let restored = restored.map_or(f64::INFINITY, |()| start.elapsed().as_secs_f64());
         sleep(ttl).await;
-        let after = listed(&server, &services).await?;
+        let after = put_revisions(&server, &services).await?;
         let put_again =
             before.iter().filter(|(id, revision)| after.get(*id) != Some(*revision)).count();
         let inactive = many - active(&registrations);
         let name = format!("{many}, paused for {name} of a ttl");
-        let kept = |figure: Figure| if part < 1.0 { figure.at_most(0.0) } else { figure };
-        figures.add(Figure::timed(format!("{name}: all back after"), back, "s"));
-        figures.add(kept(Figure::timed(
-            format!("{name}: put again, or gone"),
-            as_f64(put_again),
-            "",
-        )));
+        let target = |figure: Figure| if part < 1.0 { figure.at_most(0.0) } else { figure };
+        figures.add(Figure::timed(format!("{name}: all registered after"), restored, "s"));
+        let figure = Figure::timed(format!("{name}: put again or missing"), as_f64(put_again), "");
+        figures.add(target(figure));
         let figure = Figure::timed(format!("{name}: not active"), as_f64(inactive), "");
         figures.add(figure.at_most(0.0));
     }
@@ -54,26 +52,28 @@ pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
 }
 
 /// Waits until all registrations are active and listed.
-async fn all_back(server: &Server, services: &[ServiceName], registrations: &[Registration]) {
+async fn wait_for_all(server: &Server, services: &[ServiceName], registrations: &[Registration]) {
     const PAUSE: Duration = Duration::from_millis(200);
     loop {
         sleep(PAUSE).await;
         // A load may time out on a busy server.
         if active(registrations) == registrations.len()
-            && listed(server, services).await.is_ok_and(|all| all.len() == registrations.len())
+            && put_revisions(server, services)
+                .await
+                .is_ok_and(|all| all.len() == registrations.len())
         {
             return;
         }
     }
 }
 
-async fn listed(server: &Server, services: &[ServiceName]) -> Result<Listed> {
-    let (registry, mut listed) = (server.registry().await?, HashMap::new());
+async fn put_revisions(server: &Server, services: &[ServiceName]) -> Result<PutRevisions> {
+    let (registry, mut revisions) = (server.registry().await?, HashMap::new());
     for service in services {
         for record in registry.load(service, &CallOptions::DEFAULT).await?.records() {
             let revision = record.revision().context("a record without a revision")?;
-            listed.insert((service.clone(), record.id().clone()), revision);
+            revisions.insert((service.clone(), record.id().clone()), revision);
         }
     }
-    Ok(listed)
+    Ok(revisions)
 }

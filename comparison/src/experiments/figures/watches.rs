@@ -1,7 +1,8 @@
-//! Many watches of one process: the time to open them, and their effect on the latency of an event.
+//! Many watches of one process: the time to open them, the latency of an event among them, and a restart of etcd.
 
+use super::OUR_ARM;
 use crate::arms::Ours;
-use crate::arms::etcd::{ROOT, watch_options};
+use crate::arms::etcd::{RAW_PREFIX, watch_options};
 use crate::harness::fixture::LONG;
 use crate::harness::{
     Comparison, EtcdServer, Figure, Figures, Plan, Server, Store, as_f64, compare, in_turns,
@@ -36,7 +37,7 @@ pub(super) async fn redis(quick: bool) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Restarts etcd under many views.
+/// Restarts etcd while a process has many views, and measures until all are live again.
 async fn reopen(figures: &mut Figures, names: &[ServiceName]) -> Result<()> {
     let mut server = EtcdServer::start().await?;
     let registry = Arc::new(server.registry().await?);
@@ -44,37 +45,37 @@ async fn reopen(figures: &mut Figures, names: &[ServiceName]) -> Result<()> {
     let mut views: Vec<View> = names.iter().map(|name| discovery.view(name)).collect();
     try_join_all(views.iter_mut().map(|view| view.ready(Duration::from_secs(60)))).await?;
     server.etcd.process()?.kill()?;
-    let stale = async |view: &mut View| {
+    let until_stale = async |view: &mut View| {
         while view.status().is_live() {
             view.changed().await?;
         }
         anyhow::Ok(())
     };
-    try_join_all(views.iter_mut().map(stale)).await?;
+    try_join_all(views.iter_mut().map(until_stale)).await?;
     let restart = Instant::now();
     server.etcd.process()?.restart().await?;
     let up = restart.elapsed().as_secs_f64();
-    let live = try_join_all(views.iter_mut().map(|view| view.ready(Duration::from_secs(300))));
-    live.await.context("the views are not live again")?;
-    let again = restart.elapsed().as_secs_f64();
-    figures.add(Figure::timed(format!("{} views: etcd up again", names.len()), up, "s"));
-    figures.add(Figure::timed(format!("{} views: all live again", names.len()), again, "s"));
+    let all_ready = try_join_all(views.iter_mut().map(|view| view.ready(Duration::from_secs(300))));
+    all_ready.await.context("a view did not become live after the restart of etcd")?;
+    let reopened = restart.elapsed().as_secs_f64();
+    figures.add(Figure::timed(format!("{} views: etcd accepts calls after", names.len()), up, "s"));
+    figures.add(Figure::timed(format!("{} views: all live after", names.len()), reopened, "s"));
     Ok(())
 }
 
-/// Opens many watches, in turns with the raw client.
+/// Opens many watches, alternating with the raw client.
 async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Result<()> {
     let (server, many) = (EtcdServer::start().await?, names.len());
-    // Without liveness probes and audits, so that only the reads that open watches are counted.
+    // Only the reads that open watches are counted: the first liveness probe is due in an hour, and audits are disabled.
     let (silence_timeout, audit_interval) = (Some(LONG), None);
     let options = EtcdOptions { silence_timeout, audit_interval, ..EtcdOptions::default() };
     let registry = EtcdRegistry::connect_with(&server.url().parse()?, options).await?;
-    let ours = OpenWatches::new(Arc::new(registry), names).await?;
-    let raw = [server.client().await?, server.client().await?];
+    let ours = WatchOpener::new(Arc::new(registry), names).await?;
+    let (raw, raw_again) = (server.client().await?, server.client().await?);
     let open_before = server.metrics().await?.watchers()?;
     let (mut reads, mut streams) = (0.0, 0.0);
     let samples = in_turns(rounds, async |arm| {
-        let took = if arm == 1 {
+        let took = if arm == OUR_ARM {
             let cursors = ours.cursors().await?;
             let before = server.metrics().await?;
             let (took, _watches) = ours.open(&cursors).await?;
@@ -83,7 +84,7 @@ async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Re
             streams = after.streams("Watch")?;
             took
         } else {
-            open_raw(&raw[arm / 2], names).await?
+            open_raw(if arm == 0 { &raw } else { &raw_again }, names).await?
         };
         server.wait_for_watchers(0.0..=open_before).await?;
         Ok(took.as_secs_f64() * 1e3)
@@ -91,14 +92,14 @@ async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Re
     .await?;
     let arms = ["raw, one stream", "ours", "raw"];
     figures.add_turns(format!("{many} watches"), arms, &samples, "ms", |x| x.at_most(1.2));
-    figures.add(Figure::counted("streams of ours, at the server", streams, "").exactly(1.0));
-    figures.add(Figure::counted("reads made to open them", reads, "").exactly(0.0));
+    figures.add(Figure::counted("watch streams of the registry on etcd", streams, "").exactly(1.0));
+    figures.add(Figure::counted("reads to open the watches", reads, "").exactly(0.0));
     figures.note(&server.description);
-    figures.note("from the first call until all watches are open; raw sends all requests on an open stream and reads the responses concurrently; etcd 3.4 itself is slow at this");
+    figures.note("from the first call until all watches are open; raw sends all requests on an open stream and reads the responses concurrently; etcd 3.4 opens watches slowly for any client");
     Ok(())
 }
 
-/// Measures an event beside many open watches in turns with one beside a single watch on another server.
+/// Measures the latency of an event on a server with many open watches, alternating with a server with one watch.
 async fn events(
     figures: &mut Figures,
     store: Store,
@@ -108,10 +109,10 @@ async fn events(
     let (rounds, round) =
         if quick { (3, Duration::from_millis(100)) } else { (9, Duration::from_secs(2)) };
     let (crowded, quiet) = (Server::start(store).await?, Server::start(store).await?);
-    let within = crowded.registry().await?;
-    let crowd = OpenWatches::new(within.clone(), names).await?;
+    let registry = crowded.registry().await?;
+    let crowd = WatchOpener::new(registry.clone(), names).await?;
     let (_, watches) = crowd.open(&crowd.cursors().await?).await?;
-    let arms = (Ours::from(within), quiet.ours().await?, quiet.ours().await?);
+    let arms = (Ours::from(registry), quiet.ours().await?, quiet.ours().await?);
     let runners = prepare([&arms.0, &*arms.1, &*arms.2], Workload::RegisterToWatch).await?;
     let rounds = compare(runners, Plan { rounds, round, turns: 3, batch: 1 }).await?;
     let compared = Comparison::new(&rounds);
@@ -123,7 +124,7 @@ async fn events(
         figures.add(figure.at_most(2.0));
     }
     figures.note(crowded.description());
-    figures.note("an event: p50 from before the call of `register` until a watch yields the change, on a server with many watches and on one with one");
+    figures.note("an event: p50 from before the call of `register` until a watch yields the change, on a server with many watches and on a server with one watch");
     Ok(())
 }
 
@@ -131,14 +132,14 @@ fn name(n: usize) -> Result<ServiceName> {
     Ok(format!("payments.service-{n:05}").parse()?)
 }
 
-/// The registry, with an open watch that validates cursors of loads.
-struct OpenWatches<'a> {
+/// A registry that opens watches. Its open watch spares the check of cursors that are loaded after it.
+struct WatchOpener<'a> {
     registry: Arc<dyn Registry>,
     names: &'a [ServiceName],
     _anchor: Watch,
 }
 
-impl<'a> OpenWatches<'a> {
+impl<'a> WatchOpener<'a> {
     async fn new(registry: Arc<dyn Registry>, names: &'a [ServiceName]) -> Result<Self> {
         let anchor = ServiceName::new("anchor")?;
         let cursor = registry.load(&anchor, &CallOptions::DEFAULT).await?.cursor().clone();
@@ -163,7 +164,7 @@ impl<'a> OpenWatches<'a> {
     }
 }
 
-/// Watches all services with the raw client on one stream, and returns the time.
+/// Watches all services with the raw client on one stream, and returns the time until all watches are open.
 async fn open_raw(client: &Client, names: &[ServiceName]) -> Result<Duration> {
     let mut watches = client.watch_client();
     let (mut requests, mut responses) = watches.watch("anchor", None).await?.split();
@@ -172,17 +173,17 @@ async fn open_raw(client: &Client, names: &[ServiceName]) -> Result<Duration> {
     let start = Instant::now();
     let sent = async {
         for (name, id) in names.iter().zip(1..) {
-            let key = format!("{ROOT}/{name}/");
+            let key = format!("{RAW_PREFIX}/{name}/");
             let options = watch_options(&key, id).with_start_revision(revision + 1);
             requests.watch(key, Some(options)).await?;
         }
         anyhow::Ok(())
     };
     let answered = async {
-        let mut left = names.len();
-        while left > 0 {
+        let mut pending = names.len();
+        while pending > 0 {
             let answer = responses.message().await?.context("the stream ended")?;
-            left -= usize::from(answer.created());
+            pending -= usize::from(answer.created());
         }
         Ok(())
     };

@@ -1,4 +1,4 @@
-//! Broadcast one change: from `register` to subscribers of a view, and through bare tokio channels.
+//! Broadcast one change: from `register` to the subscribers of a view, or through tokio channels alone.
 
 use crate::harness::{CountdownLatch, ServiceFixture};
 use anyhow::Result;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// The capacity of a channel. Each change is delivered before the next one.
+/// The capacity of a channel. One would do, because each change is delivered before the next one.
 const QUEUE: usize = 16;
 
 /// How a task receives a change.
@@ -24,7 +24,7 @@ pub enum Subscription {
 }
 
 /// The source of changes, and its subscribers.
-pub struct Spread {
+pub struct FanOut {
     source: Source,
     batch: Arc<Batch>,
     latch: Arc<CountdownLatch>,
@@ -46,7 +46,7 @@ impl Subscription {
     }
 }
 
-impl Spread {
+impl FanOut {
     /// Starts subscribers, and waits until all are ready.
     pub async fn new(
         subscription: Subscription,
@@ -54,8 +54,7 @@ impl Spread {
         subscribers: usize,
     ) -> Result<Self> {
         let cursor = Origin::new("raw", "", &"raw".parse()?).cursor(Revision::new(1), 0);
-        let (latch, batch) =
-            (Arc::new(CountdownLatch::default()), Arc::new(Batch::progress(cursor)));
+        let (latch, batch) = (Arc::default(), Arc::new(Batch::progress(cursor)));
         let mut tasks = JoinSet::new();
         let source = match subscription {
             Subscription::Updates | Subscription::Changed => {
@@ -81,7 +80,7 @@ impl Spread {
         Ok(Self { source, batch, latch, tasks })
     }
 
-    /// Makes a change, and returns the time until the last task has it.
+    /// Makes a change, and returns the time until the last subscriber has it.
     pub async fn change(&mut self) -> Result<Duration> {
         self.latch.reset(self.tasks.len());
         let start = Instant::now();
