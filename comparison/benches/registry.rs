@@ -160,8 +160,8 @@ impl Session {
     }
 }
 
-/// Compares the registry with the raw client and adds the results. Memory has no raw client, so the registry is compared
-/// with itself.
+/// Compares the registry with the raw client and adds the results. Memory has no raw client, so the registry is
+/// compared with itself.
 async fn add(
     figures: &mut Figures,
     percentiles: &mut Table,

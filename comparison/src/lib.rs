@@ -1,12 +1,12 @@
-//! Measurements of the registry on etcd, Redis and in memory, beside raw clients and other libraries.
+//! Measurements of the registry on etcd, Redis and in memory, compared with raw clients and other libraries.
 //!
-//! An arm is a way to do something, a workload is an operation on it, and an experiment combines both. The README
-//! describes the measurements and their limits.
+//! An arm is one implementation to compare, a workload is an operation on an arm, and an experiment combines both. The
+//! README describes the measurements and their limits.
 
 #![allow(
     missing_docs,
     missing_debug_implementations,
-    reason = "only the programs beside it use it"
+    reason = "only the programs of this package use it"
 )]
 #![allow(clippy::exhaustive_enums, clippy::missing_panics_doc, reason = "the same")]
 

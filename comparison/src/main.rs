@@ -1,4 +1,4 @@
-//! Figures beside their targets, and the evidence report. The README has the commands.
+//! Figures with their targets, and the evidence report. The README has the commands.
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-/// Measures the registry beside its alternatives.
+/// Measures the registry and its alternatives.
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
@@ -21,7 +21,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prints figures beside their targets. Fails if a counted figure misses its target.
+    /// Prints figures with their targets. Fails if a counted figure misses its target.
     Figures(Figures),
     /// Runs the experiments and writes report.html, report.md and report.json.
     Report(ReportArgs),
@@ -42,7 +42,7 @@ struct Figures {
 
 #[derive(clap::Args)]
 struct ReportArgs {
-    /// Does less of everything, in some nine minutes.
+    /// Runs fewer rounds and changes, in about nine minutes.
     #[arg(long)]
     quick: bool,
     /// Runs only this experiment. May be repeated.

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 
-/// A registration is a `SET PX`. A notification does not carry the value, and a disconnected client misses it. So a client
-/// reads the key after a notification, and all keys after each connect.
+/// A registration is a `SET PX`. A notification does not carry the value, and a disconnected client misses it. So a
+/// client reads the key after a notification, and all keys after each connect.
 #[derive(Clone)]
 pub struct Keyspace(pub RedisLink);
 

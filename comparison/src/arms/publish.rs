@@ -9,7 +9,7 @@ use redis::Msg;
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 use std::collections::HashMap;
 
-/// A registration is an `HSET` and a `PUBLISH`. Nothing expires. With `REREADS`, a subscriber reads the hash after each connect.
+/// `HSET` and `PUBLISH`. No record expires. With `REREADS`, a subscriber reads the hash after each connect.
 #[derive(Clone)]
 pub struct Publish<const REREADS: bool>(pub RedisLink);
 

@@ -14,8 +14,8 @@ const RAW_PREFIX: &str = "figures-raw_";
 /// The page length of the registry.
 const PAGE_LEN: usize = 1000;
 
-/// The `redis` crate, with one script per call. Its writes are comparable with the registry's, but go to seven keys, not
-/// four. The scripts that write check nothing, chain no digests and expire no leases. Calls have no deadlines.
+/// The `redis` crate, with one script per call. Its writes are comparable with the registry's, but go to seven keys,
+/// not four. The scripts that write check nothing, chain no digests and expire no leases. Calls have no deadlines.
 ///
 /// Like the registry it has a connection for commands and one for blocking reads, which serves one watch at a time.
 #[derive(Clone)]
@@ -216,8 +216,8 @@ fn id(service: &ServiceName, member: &[u8]) -> Result<InstanceId> {
     Ok(InstanceId::new(str::from_utf8(id)?)?)
 }
 
-/// Returns the keys of a service, which has its own shard here: the revision counter `meta`, the values `inst`, the sorted
-/// members `idx`, the member of each lease `lease`, the deadlines `exp`, the number of instances `svc`, and the log.
+/// Returns the keys of a service, which has its own shard: the revision `meta`, the values `inst`, the sorted members
+/// `idx`, the members of leases `lease`, the deadlines `exp`, the number of instances `svc`, and the log.
 fn keys(service: &ServiceName) -> [String; 7] {
     let keys = ["meta", "inst", "idx", "lease", "exp", "svc", "log"];
     keys.map(|key| format!("{{{RAW_PREFIX}/{service}}}:{key}"))

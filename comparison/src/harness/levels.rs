@@ -62,7 +62,7 @@ impl Level {
         }
     }
 
-    /// Returns the options to start servers at this level. A store without the level gets the nearest level that it has.
+    /// Returns the options of servers at this level. A store without the level gets the nearest one that it has.
     pub fn servers(self, options: &StoreOptions) -> Result<StoreOptions> {
         let disk = match self {
             Self::OnDisk | Self::WithinASecond => Some(disk()?),

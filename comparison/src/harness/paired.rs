@@ -140,8 +140,8 @@ pub async fn in_turns<const N: usize>(
     Ok(samples)
 }
 
-/// Runs half a round. The runner that is first in a turn rotates, so that each of two runners follows the other as often
-/// as itself: caches still hold the data of the previous operation.
+/// Runs half a round. The runner that is first in a turn rotates, so that each of two runners follows the other as
+/// often as itself: caches still hold the data of the previous operation.
 async fn turns<const N: usize>(runners: [&mut Runner; N], plan: Plan) -> Result<[Vec<f64>; N]> {
     let mut samples = [const { Vec::new() }; N];
     let end = Instant::now() + plan.round / 2;
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn ratios_are_per_round_so_that_drift_cancels_out() {
-        // Each round is ten times slower than the previous one, so the ratio of medians over all rounds would say nothing.
+        // Each round is ten times slower than the previous one, so the ratio of all medians would say nothing.
         let round = |time: f64, ratio: f64, floor: f64| Round {
             pair: [vec![time * ratio, time * ratio * 9.0, 0.0], vec![time; 4]],
             same: [vec![time; 3], vec![time * floor; 2]],

@@ -24,8 +24,8 @@ pub struct ExpiryPlan<'a> {
     pub patience: Duration,
 }
 
-/// Registers instances and renews none. Returns for each how long after its ttl the expiry was seen. A ttl begins before
-/// the call of `register`.
+/// Registers instances and renews none. Returns for each how long after its ttl the expiry was seen. A ttl begins
+/// before the call of `register`.
 pub async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>> {
     let mut generator = RequestGenerator::new(Workload::Register)?;
     let others = RequestGenerator::new(Workload::Register)?.register(arm, plan.others).await?;

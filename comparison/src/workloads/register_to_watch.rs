@@ -21,8 +21,8 @@ pub(super) async fn prepare<A: Arm>(arm: A, mut generator: RequestGenerator) -> 
     }))
 }
 
-/// Registers and deregisters one instance. Returns the time from before the call of `register` until the watch yields the
-/// event, which may be before the response to the call.
+/// Registers and deregisters one instance. Returns the time from before the call of `register` until the watch yields
+/// the event, which may be before the response to the call.
 async fn run_round<A: Arm>(
     arm: &A,
     generator: &mut RequestGenerator,
@@ -32,7 +32,7 @@ async fn run_round<A: Arm>(
     let is_put = |change: &Change| matches!(change, Change::Put(record) if *record.instance() == request.instance);
     let (lease, elapsed) = {
         let mut seen = pin!(until(arm, watch, is_put));
-        // The consumer already waits: the server responds to the load only after it received the consumer's blocking read.
+        // The consumer already waits: the response to a load shows that its blocking read reached the server.
         ensure!(
             seen.as_mut().now_or_never().is_none(),
             "the watch yielded an event before the registration"

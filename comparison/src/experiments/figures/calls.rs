@@ -1,4 +1,4 @@
-//! Compares calls with the raw client, which makes the same requests to etcd but for updates, and comparable Redis writes.
+//! Compares calls with the raw client: the same requests to etcd, except for updates, and comparable writes to Redis.
 
 use crate::arms::{Ours, RawEtcd};
 use crate::harness::etcd_server::REGISTRY_PREFIX;

@@ -66,7 +66,7 @@ async fn reopen(figures: &mut Figures, names: &[ServiceName]) -> Result<()> {
 /// Opens many watches, alternating with the raw client.
 async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Result<()> {
     let (server, many) = (EtcdServer::start().await?, names.len());
-    // Only the reads that open watches are counted: the first liveness probe is due in an hour, and audits are disabled.
+    // Counts only the reads that open watches: liveness probes are due after an hour, and audits are disabled.
     let (silence_timeout, audit_interval) = (Some(LONG), None);
     let options = EtcdOptions { silence_timeout, audit_interval, ..EtcdOptions::default() };
     let registry = EtcdRegistry::connect_with(&server.url().parse()?, options).await?;
