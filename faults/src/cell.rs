@@ -20,9 +20,9 @@ pub(crate) struct RunSpec {
     pub(crate) cell: Cell,
     pub(crate) owners: usize,
     pub(crate) seed: u64,
-    /// Whether faults last some 12 s instead of 20 to 30 s.
+    /// Whether faults last about 12 s instead of 20 to 30 s.
     pub(crate) quick: bool,
-    /// Disables retention, to check that the program detects it.
+    /// Whether retention is disabled, to check that the program detects the missing instances.
     pub(crate) without_retention: bool,
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often the lag is sampled.
+/// The interval between two samples of the lag.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A record of the scheduling lag of this process and its servers. It has its own thread, because a starved runtime

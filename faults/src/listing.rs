@@ -1,4 +1,4 @@
-//! A record of what the store lists, read without the faults.
+//! A record of what the store lists, read over a connection without the links that schedules make faulty.
 
 use futures_util::StreamExt;
 use registry_core::{Change, InstanceId, LeaseId, Registry, ServiceName};
@@ -31,7 +31,7 @@ struct Record {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Absence {
     pub(crate) since: Instant,
-    /// `None` if it has not ended.
+    /// `None` if the absence has not ended.
     pub(crate) until: Option<Instant>,
 }
 
@@ -91,9 +91,9 @@ async fn run(registry: Arc<dyn Registry>, service: ServiceName, record: Arc<Mute
         let (now, mut record) = (Instant::now(), lock(&record));
         match event {
             FollowEvent::Reset(snapshot) => {
-                let gone = |id: &&InstanceId| snapshot.records().find(id.as_str()).is_none();
-                let gone: Vec<_> = record.listed.keys().filter(gone).cloned().collect();
-                for id in &gone {
+                let is_unlisted = |id: &&InstanceId| snapshot.records().find(id.as_str()).is_none();
+                let unlisted: Vec<_> = record.listed.keys().filter(is_unlisted).cloned().collect();
+                for id in &unlisted {
                     record.delete(id, now);
                 }
                 for one in snapshot.records() {

@@ -20,8 +20,11 @@ pub(crate) struct Neighbour {
     pub(crate) tap: Arc<Tap>,
 }
 
-/// Starts the services. All owners share a connection, and all views share another one.
-pub(crate) async fn spread(url: &str, options: &DiscoveryOptions) -> Result<Vec<Neighbour>> {
+/// Starts the neighbours. All owners share a connection, and all views share another one.
+pub(crate) async fn start_neighbours(
+    url: &str,
+    options: &DiscoveryOptions,
+) -> Result<Vec<Neighbour>> {
     let (owners, views) = (connect(url).await?, connect(url).await?);
     let discovery = Discovery::new(views, options.clone());
     let starts = (0..SERVICES).map(async |n| {

@@ -20,7 +20,8 @@ pub(crate) enum Operator {
 }
 
 impl Operator {
-    pub(crate) async fn of(servers: &Servers) -> Result<Self> {
+    /// Connects to the servers directly.
+    pub(crate) async fn connect(servers: &Servers) -> Result<Self> {
         let addresses = servers.addresses()?;
         Ok(match servers {
             Servers::Etcd(_) | Servers::EtcdThree(_) => {

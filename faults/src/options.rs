@@ -49,7 +49,7 @@ pub(crate) struct Options {
     /// The maximum number of concurrent runs, which decreases when runs are starved [default: two per core].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) jobs: Option<u8>,
-    /// Disables retention, to check that the program detects it.
+    /// Disables retention, to check that the program detects the missing instances.
     #[arg(long, hide = true)]
     pub(crate) without_retention: bool,
 }

@@ -18,7 +18,7 @@ use std::thread::{self, available_parallelism};
 use std::time::SystemTime;
 
 /// The maximum number of attempts of a run. Only a starved run is repeated.
-const TRIES: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// The number of consecutive runs that were not starved after which the concurrency increases.
 const GOOD_RUNS: usize = 4;
@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let (mut journal, old) = Journal::<Run>::open(&folder)?;
     let is_done =
         |spec: &RunSpec| old.iter().any(|run| run.spec == *spec && run.report.invalid.is_none());
-    let (done, left): (Vec<_>, Vec<_>) = specs.iter().copied().partition(is_done);
+    let (done, remaining): (Vec<_>, Vec<_>) = specs.iter().copied().partition(is_done);
     let mut runs: Vec<Run> = Vec::new();
     runs.extend(done.iter().filter_map(|spec| {
         old.iter().rfind(|run| run.spec == *spec && run.report.invalid.is_none()).cloned()
@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         done.len(),
         folder.display()
     );
-    runs.extend(make(left.into(), jobs(options), &mut journal)?);
+    runs.extend(execute_all(remaining.into(), jobs(options), &mut journal)?);
 
     println!("{}", table(&runs));
     let mut is_good = true;
@@ -61,22 +61,26 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 /// Executes the remaining runs. A starved run is repeated with less concurrency.
-fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal<Run>) -> Result<Vec<Run>> {
-    let mut progress = Progress::new(left.len(), left.iter().map(estimate).sum());
+fn execute_all(
+    mut remaining: VecDeque<RunSpec>,
+    max_jobs: usize,
+    journal: &mut Journal<Run>,
+) -> Result<Vec<Run>> {
+    let mut progress = Progress::new(remaining.len(), remaining.iter().map(estimate).sum());
     let (sender, ended) = mpsc::channel::<Run>();
-    let (mut runs, mut tries, mut running) = (Vec::new(), Vec::<RunSpec>::new(), 0);
-    let (mut jobs, mut good) = (most, 0);
+    let (mut runs, mut attempts, mut running) = (Vec::new(), Vec::<RunSpec>::new(), 0);
+    let (mut jobs, mut good) = (max_jobs, 0);
     let program = env::current_exe().context("cannot find the path of this program")?;
     loop {
         while running < jobs
-            && let Some(spec) = left.pop_front()
+            && let Some(spec) = remaining.pop_front()
         {
             running += 1;
-            tries.push(spec);
+            attempts.push(spec);
             let (sender, program, log) =
                 (sender.clone(), program.clone(), journal.log(&spec.log_name()));
             thread::spawn(move || {
-                let report = one(&program, &spec, &log)
+                let report = execute(&program, &spec, &log)
                     .unwrap_or_else(|error| Report::invalid(format!("{error:#}")));
                 // The receiver is only dropped if the program has ended.
                 sender.send(Run { spec, report }).ok();
@@ -88,16 +92,16 @@ fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal<Run>) ->
         let run = ended.recv().context("a thread ended without its run")?;
         running -= 1;
         journal.add(&run)?;
-        let count = tries.iter().filter(|spec| **spec == run.spec).count();
-        if run.report.starved && count < TRIES {
+        let count = attempts.iter().filter(|spec| **spec == run.spec).count();
+        if run.report.starved && count < MAX_ATTEMPTS {
             (jobs, good) = ((jobs - 1).max(1), 0);
-            left.push_front(run.spec);
-            progress.again(&run);
+            remaining.push_front(run.spec);
+            progress.repeated(&run);
             progress.ended(&run, jobs);
         } else {
             good += 1;
             if good >= GOOD_RUNS {
-                (jobs, good) = ((jobs + 1).min(most), 0);
+                (jobs, good) = ((jobs + 1).min(max_jobs), 0);
             }
             progress.ended(&run, jobs);
             runs.push(run);
@@ -108,7 +112,7 @@ fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal<Run>) ->
 }
 
 /// Executes one run in a process, and logs to a file.
-fn one(program: &Path, spec: &RunSpec, log: &Path) -> Result<Report> {
+fn execute(program: &Path, spec: &RunSpec, log: &Path) -> Result<Report> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let spec = serde_json::to_string(spec)?;
     let mut command = Command::new(program);

@@ -11,11 +11,11 @@ pub(crate) struct Progress {
     done: usize,
     total: usize,
     /// The estimated time of the remaining runs, one after the other.
-    left: Duration,
+    remaining: Duration,
 }
 
 impl Progress {
-    pub(crate) fn new(total: usize, left: Duration) -> Self {
+    pub(crate) fn new(total: usize, remaining: Duration) -> Self {
         const TICK: Duration = Duration::from_secs(1);
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total as u64);
@@ -24,14 +24,14 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { bar, done: 0, total, left }
+        Self { bar, done: 0, total, remaining }
     }
 
-    /// Reports that a run has ended, with `jobs` concurrent runs.
+    /// Reports that a run has ended. `jobs` is the current number of concurrent runs.
     pub(crate) fn ended(&mut self, run: &Run, jobs: usize) {
         self.done += 1;
-        self.left = self.left.saturating_sub(estimate(&run.spec));
-        let left = self.left / u32::try_from(jobs).unwrap_or(1).max(1);
+        self.remaining = self.remaining.saturating_sub(estimate(&run.spec));
+        let left = self.remaining / u32::try_from(jobs).unwrap_or(1).max(1);
         let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
         let verdict = verdict(run);
         let (cell, seed) = (run.spec.cell, run.spec.seed);
@@ -48,9 +48,9 @@ impl Progress {
     }
 
     /// Reports that a run is repeated.
-    pub(crate) fn again(&mut self, run: &Run) {
+    pub(crate) fn repeated(&mut self, run: &Run) {
         self.total += 1;
-        self.left += estimate(&run.spec);
+        self.remaining += estimate(&run.spec);
         if let Some(bar) = &self.bar {
             bar.inc_length(1);
         }
@@ -63,7 +63,7 @@ impl Progress {
     }
 }
 
-/// Returns the result of a run in one line.
+/// Returns the result of a run as one line.
 pub(crate) fn verdict(run: &Run) -> String {
     if let Some(why) = &run.report.invalid {
         return format!("INVALID: {why}");

@@ -119,7 +119,7 @@ impl Report {
         report.missing_ms =
             absences.iter().map(|(from, until)| millis(*until - *from).max(1)).sum();
         let lag = |from: Instant, took: Duration| stage.lag.between(from, from + took);
-        // Whether a time exceeds its bound. Counts those that scheduling lag alone may explain.
+        // Returns whether a time exceeds its bound, and counts the late times that scheduling lag alone may explain.
         let mut excused = 0;
         let mut is_late = |from: Instant, took: Duration, bound: Duration| {
             let over = took.saturating_sub(bound + ANSWER);
@@ -143,9 +143,9 @@ impl Report {
         if evidence.spares_owners {
             report.lost = u32::try_from(report.unlisted).unwrap_or(u32::MAX);
         }
-        let back = stage.owners.iter().map(|owner| returned(stage, owner, evidence, end));
-        let others = evidence.returns.iter().map(|took| (evidence.healed, *took));
-        for (from, took) in back.chain(others) {
+        let owners = stage.owners.iter().map(|owner| returned(stage, owner, evidence, end));
+        let records = evidence.returns.iter().map(|took| (evidence.healed, *took));
+        for (from, took) in owners.chain(records) {
             report.returns_ms.push(millis(took));
             report.late_returns += u32::from(is_late(from, took, evidence.bound));
         }
@@ -187,7 +187,7 @@ impl Report {
     }
 }
 
-/// Returns the maximum lag within a third of the ttl, the interval of renewals, with which failures count.
+/// Returns the maximum lag within a third of the ttl, the interval of renewals, with which a failure still counts.
 fn tolerated(ttl: Duration) -> Duration {
     (ttl / 6).max(Duration::from_millis(300))
 }
@@ -226,8 +226,8 @@ fn live_after(states: &[State], healed: Instant, end: Instant) -> Duration {
     first.saturating_duration_since(healed)
 }
 
-/// Returns the start of the bound of an owner, and how long after that it was active and listed for good, or until the
-/// end if it never was.
+/// Returns the start of the bound of an owner, and the time from then until the owner was active and listed for good,
+/// or until the end if it never was.
 fn returned(
     stage: &Stage,
     owner: &Owner,

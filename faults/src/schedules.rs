@@ -20,20 +20,20 @@ use anyhow::Result;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The timeout of a run, plus four ttls. A run that times out is invalid.
+/// The timeout of a run is this time plus four ttls. A run that times out is invalid.
 const RUN_WITHIN: Duration = Duration::from_secs(180);
 
 /// Executes one run.
 pub(crate) async fn run(spec: RunSpec) -> Report {
     let limit = RUN_WITHIN + 4 * spec.cell.ttl();
-    match timeout(limit, judged(spec)).await {
+    match timeout(limit, execute(spec)).await {
         Ok(Ok(report)) => report,
         Ok(Err(error)) => Report::invalid(format!("{error:#}")),
         Err(_) => Report::invalid(format!("the run did not end within {limit:?}")),
     }
 }
 
-async fn judged(spec: RunSpec) -> Result<Report> {
+async fn execute(spec: RunSpec) -> Result<Report> {
     let mut stage = Stage::open(spec).await?;
     tracing::info!("all views show all owners");
     let evidence = inject(&mut stage).await?;
@@ -49,8 +49,8 @@ async fn inject(stage: &mut Stage) -> Result<Evidence> {
         Schedule::Wipe => outage::restart(stage, outage::Data::Lost).await,
         Schedule::Crash => outage::crash(stage).await,
         Schedule::PausedLeader => leader::run(stage).await,
-        Schedule::PausedNode => node::run(stage, node::By::Pause).await,
-        Schedule::SilentNode => node::run(stage, node::By::Link).await,
+        Schedule::PausedNode => node::run(stage, node::Silence::Pause).await,
+        Schedule::SilentNode => node::run(stage, node::Silence::Link).await,
         Schedule::SilentFeed => feed::run(stage).await,
         Schedule::LostRuntime => runtime::run(stage).await,
         Schedule::FlushedScripts => scripts::run(stage).await,
@@ -58,7 +58,7 @@ async fn inject(stage: &mut Stage) -> Result<Evidence> {
         Schedule::SlowClaim => takeover::run(stage).await,
         Schedule::DeletedKey => deletion::keys(stage).await,
         Schedule::WipedPrefix => deletion::prefix(stage).await,
-        Schedule::DeletedAgain => deletion::again(stage).await,
+        Schedule::DeletedAgain => deletion::repeated(stage).await,
         Schedule::SlowBacklog => backlog::run(stage).await,
     }
 }

@@ -35,8 +35,8 @@ impl SideRuntime {
         let (sender, connected) = oneshot::channel();
         let (url, id) = (url.to_owned(), format!("side-{}", self.users.len()));
         self.users.push(runtime.spawn(async move {
-            let (outcome, _used) = match used(&url, &id).await {
-                Ok((registry, used)) => (Ok(registry), Some(used)),
+            let (outcome, _users) = match use_handle(&url, &id).await {
+                Ok((registry, users)) => (Ok(registry), Some(users)),
                 Err(error) => (Err(error), None),
             };
             // The receiver is only dropped if the run has ended.
@@ -67,7 +67,8 @@ impl Drop for SideRuntime {
     }
 }
 
-async fn used(url: &str, id: &str) -> Result<(Arc<dyn Registry>, impl Send)> {
+/// Connects to a store, and starts a registration and a view that use the handle.
+async fn use_handle(url: &str, id: &str) -> Result<(Arc<dyn Registry>, impl Send)> {
     const READY_WITHIN: Duration = Duration::from_secs(20);
     let (registry, service) = (connect(url).await?, SERVICE.parse::<ServiceName>()?);
     let owner = Owner::start(registry.clone(), &service, id).await?;
@@ -83,6 +84,6 @@ mod tests {
 
     #[test]
     fn the_service_shares_the_shard_of_the_observed_service() {
-        assert_eq!(crate::spread::key_of(&SERVICE.parse().unwrap()), crate::servers::KEY);
+        assert_eq!(crate::neighbours::key_of(&SERVICE.parse().unwrap()), crate::servers::KEY);
     }
 }

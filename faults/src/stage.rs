@@ -3,11 +3,11 @@
 use crate::bounds::return_bound;
 use crate::cell::RunSpec;
 use crate::listing::Listing;
+use crate::neighbours::{Neighbour, start_neighbours};
 use crate::owner::Owner;
 use crate::schedule::Schedule;
 use crate::servers::{Link, MEMBERS, Servers, connect};
 use crate::side_runtime::SideRuntime;
-use crate::spread::{Neighbour, spread};
 use crate::tap::Tap;
 use crate::topology::Topology;
 use anyhow::{Context, Result, ensure};
@@ -54,7 +54,7 @@ pub(crate) struct Stage {
     pub(crate) silent_member: Option<usize>,
     /// The runtime that created the handles, if it is not that of the run.
     pub(crate) side_runtime: Option<SideRuntime>,
-    /// Other services.
+    /// The other services, if the schedule needs some.
     pub(crate) neighbours: Vec<Neighbour>,
     pub(crate) lag: LagRecord,
     pub(crate) servers: Servers,
@@ -82,7 +82,7 @@ pub(crate) struct Evidence {
     pub(crate) tail: Duration,
     /// The evidence that the fault had an effect.
     pub(crate) proof: String,
-    /// How long deleted records were missing before the last heal.
+    /// How long each deleted record was missing.
     pub(crate) returns: Vec<Duration>,
     /// The number of views that became stale too late, in addition to those that the states show.
     pub(crate) late_stale: u32,
@@ -102,13 +102,13 @@ impl Stage {
         let direct = connect(&direct).await?;
         let service: ServiceName = SERVICE.parse()?;
         let listing = Listing::start(direct.clone(), service.clone());
-        let is_lost = schedule == Schedule::LostRuntime;
-        let mut side_runtime = is_lost.then(SideRuntime::start).transpose()?;
+        let loses_runtime = schedule == Schedule::LostRuntime;
+        let mut side_runtime = loses_runtime.then(SideRuntime::start).transpose()?;
         let mut handle = async |url: &str| match &mut side_runtime {
             Some(runtime) => runtime.connect(url).await,
             None => connect(url).await,
         };
-        let more = if schedule == Schedule::PausedReplicas { "&ack=replicas:1" } else { "" };
+        let ack_option = if schedule == Schedule::PausedReplicas { "&ack=replicas:1" } else { "" };
         let options = DiscoveryOptions::default().with_retain(!spec.without_retention);
         let (mut taps, mut member_links) = (Vec::new(), Vec::new());
         for view in 0..VIEWS {
@@ -131,12 +131,12 @@ impl Stage {
                 taps.push(tap);
                 member_links.push(link);
             } else {
-                let url = servers.url_behind(&view_link, ttl) + more;
+                let url = servers.url_behind(&view_link, ttl) + ack_option;
                 taps.push(start(handle(&url).await?).await);
             }
         }
         let mut owners = Vec::new();
-        let owner_url = servers.url_behind(&owner_link, ttl) + more;
+        let owner_url = servers.url_behind(&owner_link, ttl) + ack_option;
         let ids: Vec<String> = (0..spec.owners).map(|n| format!("owner-{n:03}")).collect();
         for process in ids.chunks(OWNERS_A_PROCESS) {
             let registry = handle(&owner_url).await?;
@@ -148,7 +148,8 @@ impl Stage {
             (Schedule::PausedNode | Schedule::SilentNode, Topology::Cluster)
                 | (Schedule::PausedReplicas, _)
         );
-        let neighbours = if is_spread { spread(&owner_url, &options).await? } else { Vec::new() };
+        let neighbours =
+            if is_spread { start_neighbours(&owner_url, &options).await? } else { Vec::new() };
         let mut stage = Self {
             spec,
             ttl,
@@ -184,11 +185,11 @@ impl Stage {
 
     /// Returns whether all owners are active and listed, and all views are live and complete.
     pub(crate) fn is_whole(&self) -> bool {
-        let is_there = |owner: &Owner| owner.is_active() && self.listing.has(owner.id());
-        let is_near = |one: &Neighbour| one.owner.is_active() && one.tap.shows(1);
-        self.owners.iter().all(is_there)
+        let is_registered = |owner: &Owner| owner.is_active() && self.listing.has(owner.id());
+        let is_complete = |one: &Neighbour| one.owner.is_active() && one.tap.shows(1);
+        self.owners.iter().all(is_registered)
             && self.taps.iter().all(|tap| tap.shows(self.owners.len()))
-            && self.neighbours.iter().all(is_near)
+            && self.neighbours.iter().all(is_complete)
     }
 
     /// Returns the views of all services.
@@ -206,7 +207,7 @@ impl Stage {
 
     /// Waits until all owners and views have recovered, or gives up.
     pub(crate) async fn settle(&self, evidence: &Evidence) {
-        /// How long after the bound the wait gives up.
+        /// The time after the bound until the wait gives up.
         const GRACE: Duration = Duration::from_secs(15);
         let limit = evidence.bound.max(evidence.tail) + GRACE;
         if tokio::time::timeout_at(evidence.healed + limit, self.settled(evidence)).await.is_err() {
@@ -214,9 +215,9 @@ impl Stage {
         }
     }
 
-    /// Returns how long a fault lasts.
+    /// Returns how long a fault lasts: from `least` to `most` seconds, or a fixed time in the short form.
     pub(crate) fn fault_length(&mut self, least: u64, most: u64) -> Duration {
-        /// Longer than a ttl of 5 s, and long enough for a backoff to grow.
+        /// The time in the short form. It is longer than a ttl of 5 s, and long enough for a backoff to grow.
         const QUICK: Duration = Duration::from_secs(12);
         let length = Duration::from_millis(self.random.u64(least * 1_000..=most * 1_000));
         if self.spec.quick { QUICK } else { length }
@@ -226,7 +227,7 @@ impl Stage {
 impl Evidence {
     /// Returns the evidence of a fault of the store or all links. Owners must return within the return bound.
     pub(crate) fn of_outage(began: Instant, healed: Instant, ttl: Duration, proof: String) -> Self {
-        /// The tail then detects retention that ends one ttl too early.
+        /// The time added to the tail, which then detects retention that ends one ttl too early.
         const MORE: Duration = Duration::from_secs(2);
         Self {
             began,
@@ -290,12 +291,12 @@ async fn direct_url(
         return Ok(Servers::url_without(members, silent, ttl));
     }
     let replicated = matches!(spec.cell.topology, Topology::Sentinel | Topology::Cluster);
-    let past_faults = match spec.cell.schedule {
+    let avoids_faults = match spec.cell.schedule {
         Schedule::SilentLink | Schedule::PausedNode | Schedule::SilentNode => replicated,
         Schedule::PausedLeader => true,
         _ => false,
     };
-    if past_faults { servers.direct_url(ttl).await } else { Ok(servers.url(ttl)) }
+    if avoids_faults { servers.direct_url(ttl).await } else { Ok(servers.url(ttl)) }
 }
 
 /// Waits for the next poll.

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 /// A record of all states of a view.
 ///
-/// A task that awaits `View::changed` may miss states in between. This is a waker instead: the view's task calls it
-/// after each state that it publishes, before it continues.
+/// A task that awaits `View::changed` may miss states in between. So a tap is a waker: the view's task calls it after
+/// each state that it publishes, before it continues.
 #[derive(Debug)]
 pub(crate) struct Tap(Mutex<Record>);
 
@@ -30,7 +30,7 @@ pub(crate) struct State {
     pub(crate) at: Instant,
     pub(crate) status: Status,
     pub(crate) len: usize,
-    /// The instances of earlier states that this one lacks.
+    /// The instances of earlier states that this state lacks.
     pub(crate) missing: Vec<InstanceId>,
 }
 
@@ -46,7 +46,7 @@ impl Tap {
     pub(crate) fn start(view: View) -> Arc<Self> {
         let record = Record { view: Some(view), shown: BTreeSet::new(), states: Vec::new() };
         let tap = Arc::new(Self(Mutex::new(record)));
-        tap.lock().look();
+        tap.lock().add_state();
         tap.listen();
         tap
     }
@@ -80,7 +80,7 @@ impl Tap {
         self.lock().states.last().cloned()
     }
 
-    /// Records each available state, and registers the waker for the next.
+    /// Records each available state, and registers the waker for the next state.
     fn listen(self: &Arc<Self>) {
         let waker = Waker::from(self.clone());
         let mut context = Context::from_waker(&waker);
@@ -89,7 +89,7 @@ impl Tap {
         while let Some(view) = &mut record.view {
             let polled = pin!(view.changed()).poll(&mut context);
             match polled {
-                Poll::Ready(Ok(())) => record.look(),
+                Poll::Ready(Ok(())) => record.add_state(),
                 // The runtime has ended, or the next state calls the waker.
                 Poll::Ready(Err(_)) | Poll::Pending => return,
             }
@@ -108,7 +108,7 @@ impl Wake for Tap {
 }
 
 impl Record {
-    fn look(&mut self) {
+    fn add_state(&mut self) {
         let Some(view) = &self.view else { return };
         let state = view.state();
         let records = state.records();

@@ -1,7 +1,7 @@
 //! Views reconnect over a slow link to a large backlog. A view must not be live before it has the backlog.
 
 use crate::stage::{Evidence, Stage, pause};
-use crate::tap::Status;
+use crate::tap::{State, Status};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use registry_core::{CallOptions, Claim, Instance};
@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout};
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     const CHANGES: usize = 100;
-    /// The size of a change. All changes together take a second.
+    /// The size of a change in bytes. All changes together take about a second.
     const METADATA: usize = 1_000;
-    /// Fast enough to complete a load within a ttl.
+    /// The bandwidth of the slow link. It is enough to complete a load within a ttl.
     const BYTES_PER_SECOND: u32 = 150_000;
     const LONG: Duration = Duration::from_secs(3_600);
     const NOTICED_WITHIN: Duration = Duration::from_secs(5);
@@ -24,25 +24,24 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
         proxy.inject(Fault::Refuse);
         proxy.cut();
     }
-    let is =
-        |status| stage.taps.iter().all(|tap| tap.last().is_some_and(|one| one.status == status));
-    let noticed = async {
-        while !is(Status::Stale) {
+    let is_stale = |state: State| state.status == Status::Stale;
+    let all_stale = async {
+        while !stage.taps.iter().all(|tap| tap.last().is_some_and(is_stale)) {
             pause().await;
         }
     };
-    timeout(NOTICED_WITHIN, noticed)
+    timeout(NOTICED_WITHIN, all_stale)
         .await
         .context("no effect: views are live without a connection")?;
 
     let text: String =
         std::iter::repeat_with(|| stage.random.alphanumeric()).take(METADATA).collect();
-    let claim = |_| Claim::new(LONG);
+    let claim = || Claim::new(LONG); // each claim has its own lease
     let changes = (0..CHANGES).map(async |n| {
         let id = format!("late-{n:03}").parse()?;
         let instance = Instance::from_parts(stage.service.clone(), id, "10.0.0.2:8080".parse()?);
         let instance = instance.with_metadata([("text", text.as_str())]);
-        stage.direct.register(&instance, &claim(n)?, &CallOptions::DEFAULT).await?;
+        stage.direct.register(&instance, &claim()?, &CallOptions::DEFAULT).await?;
         anyhow::Ok(())
     });
     try_join_all(changes).await?;
@@ -63,6 +62,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     stage.view_link.0.iter().for_each(Proxy::heal);
     ensure!(bytes > (CHANGES * METADATA) as u64, "no effect: only {bytes} bytes were throttled");
 
+    // A view that is live without the whole backlog counts as stale too late.
     let early = stage.taps.iter().filter(|tap| {
         let is_early = |status, len| status == Status::Live && len < all;
         tap.states_since(healed).iter().any(|state| is_early(state.status, state.len))

@@ -14,7 +14,7 @@ type Victim = (InstanceId, LeaseId);
 /// Deletes the records of one to four owners.
 pub(super) async fn keys(stage: &mut Stage) -> Result<Evidence> {
     let count = stage.random.usize(1..=4);
-    let (mut operator, victims) = (Operator::of(&stage.servers).await?, victims(stage, count));
+    let (mut operator, victims) = (Operator::connect(&stage.servers).await?, victims(stage, count));
     let bound = repair_bound(operator.store(), stage.ttl);
     let deleted = delete(stage, &mut operator, &victims, bound).await?;
     let proof = format!("{count} records deleted by hand");
@@ -23,7 +23,8 @@ pub(super) async fn keys(stage: &mut Stage) -> Result<Evidence> {
 
 /// Deletes all records.
 pub(super) async fn prefix(stage: &mut Stage) -> Result<Evidence> {
-    let (mut operator, victims) = (Operator::of(&stage.servers).await?, victims(stage, usize::MAX));
+    let (mut operator, victims) =
+        (Operator::connect(&stage.servers).await?, victims(stage, usize::MAX));
     let bound = repair_bound(operator.store(), stage.ttl).max(return_bound(stage.ttl));
     let began = Instant::now();
     let keys = operator.wipe().await?;
@@ -33,11 +34,11 @@ pub(super) async fn prefix(stage: &mut Stage) -> Result<Evidence> {
 }
 
 /// Deletes the record of an owner each time that it is registered again.
-pub(super) async fn again(stage: &mut Stage) -> Result<Evidence> {
+pub(super) async fn repeated(stage: &mut Stage) -> Result<Evidence> {
     const ROUNDS: u32 = 5;
-    // Repeated deletions make the owner back off: 100 ms, doubled each time.
+    // Repeated deletions make the owner back off, by 100 ms at first and then twice as long each time.
     const BACKOFF: Duration = Duration::from_millis(100 << (ROUNDS - 2));
-    let (mut operator, victims) = (Operator::of(&stage.servers).await?, victims(stage, 1));
+    let (mut operator, victims) = (Operator::connect(&stage.servers).await?, victims(stage, 1));
     let bound = repair_bound(operator.store(), stage.ttl).max(return_bound(stage.ttl)) + BACKOFF;
     let (mut all, mut began) = (Vec::new(), Instant::now());
     for _ in 0..ROUNDS {
@@ -46,8 +47,8 @@ pub(super) async fn again(stage: &mut Stage) -> Result<Evidence> {
             .iter()
             .map(|(id, lease)| (id.clone(), stage.listing.lease(id).unwrap_or(*lease)));
         let victims: Vec<Victim> = victims.collect();
-        let (at, returns) = delete(stage, &mut operator, &victims, bound).await?;
-        began = at;
+        let (deleted_at, returns) = delete(stage, &mut operator, &victims, bound).await?;
+        began = deleted_at;
         all.extend(returns);
         let pause = Duration::from_millis(stage.random.u64(0..1_000));
         sleep(pause).await;
@@ -70,7 +71,8 @@ async fn delete(
     Ok((began, returns))
 }
 
-/// Waits until all records are registered again. A record that is not counts as returned at the end of the wait.
+/// Waits until all records are registered again, and returns how long that took for each. A record that is not
+/// registered again counts with the whole wait.
 async fn await_return(
     stage: &Stage,
     operator: &mut Operator,
@@ -81,14 +83,14 @@ async fn await_return(
     let limit = 2 * bound + stage.ttl + Duration::from_secs(5);
     let mut returns = Vec::new();
     for (id, _) in victims {
-        let back = async {
+        let restored = async {
             while !operator.has(id).await? {
                 pause().await;
             }
             anyhow::Ok(())
         };
-        let left = (began + limit).saturating_duration_since(Instant::now());
-        if let Ok(outcome) = timeout(left, back).await {
+        let remaining = (began + limit).saturating_duration_since(Instant::now());
+        if let Ok(outcome) = timeout(remaining, restored).await {
             outcome?;
         }
         returns.push(began.elapsed());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
+    /// The time of silence after one ttl.
     const LONGER: Duration = Duration::from_secs(1);
     const LONG: Duration = Duration::from_secs(3_600);
     let store = stage.spec.cell.topology.store();
@@ -17,13 +18,13 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let began = Instant::now();
     for proxy in &stage.view_link.0 {
         match store {
-            // All connections that read a log. New connections work.
+            // Silences all connections that read a log. New connections work.
             Store::Redis => proxy.strand_marked(),
-            // All open streams. A new watch works.
+            // Silences all open streams. A new watch works.
             Store::Etcd => proxy.inject(Fault::SilentStreams),
         }
     }
-    // Live views are then outdated, and the proxy has an event to drop.
+    // A new instance makes live views outdated, and gives the proxy an event to drop.
     let newcomer =
         Instance::from_parts(stage.service.clone(), "late".parse()?, "10.0.0.2:8080".parse()?);
     stage.direct.register(&newcomer, &Claim::new(LONG)?, &CallOptions::DEFAULT).await?;

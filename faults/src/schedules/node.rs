@@ -1,8 +1,8 @@
-//! One of several servers is silent for longer than the silence timeout, but too short for a failover.
+//! One of several servers is silent for longer than the silence timeout, but not long enough for a failover.
 
+use crate::neighbours::key_of;
 use crate::operator::redis_at;
 use crate::servers::{KEY, Servers};
-use crate::spread::key_of;
 use crate::stage::{Evidence, Stage};
 use crate::tap::Tap;
 use anyhow::{Result, bail, ensure};
@@ -15,14 +15,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// How a server is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum Silence {
     /// Its process is paused.
     Pause,
     /// The links of clients to it are silent. Links between servers work.
     Link,
 }
 
-pub(super) async fn run(stage: &mut Stage, by: By) -> Result<Evidence> {
+pub(super) async fn run(stage: &mut Stage, by: Silence) -> Result<Evidence> {
     match &stage.servers {
         Servers::Cluster(_) => primary(stage, by).await,
         Servers::EtcdThree(_) => member(stage, by).await,
@@ -31,7 +31,7 @@ pub(super) async fn run(stage: &mut Stage, by: By) -> Result<Evidence> {
 }
 
 /// Silences the primary of the service. Views of services on other primaries must not notice.
-async fn primary(stage: &mut Stage, by: By) -> Result<Evidence> {
+async fn primary(stage: &mut Stage, by: Silence) -> Result<Evidence> {
     /// The time until a failover. During a failover the other nodes would serve no clients either.
     const NODE_TIMEOUT_MS: u32 = 60_000;
     let length = length(stage);
@@ -49,15 +49,15 @@ async fn primary(stage: &mut Stage, by: By) -> Result<Evidence> {
             spared.push(neighbour.tap.clone());
         }
     }
-    let (elsewhere, all) = (spared.len(), stage.neighbours.len());
-    ensure!(elsewhere > 0 && elsewhere < all, "all services are on the silent primary, or none is");
+    let (on_others, all) = (spared.len(), stage.neighbours.len());
+    ensure!(on_others > 0 && on_others < all, "all services are on the silent primary, or none is");
     let began = Instant::now();
     let address = match by {
-        By::Pause => {
+        Silence::Pause => {
             nodes.process(silent).pause()?;
             nodes.address(silent)
         }
-        By::Link => {
+        Silence::Link => {
             nodes.cut_off_clients(silent);
             nodes.announced_address(silent)
         }
@@ -65,21 +65,21 @@ async fn primary(stage: &mut Stage, by: By) -> Result<Evidence> {
     ensure_silent(&address, "PING\r\n").await?;
     sleep_until(began + length).await;
     match by {
-        By::Pause => nodes.process(silent).resume()?,
-        By::Link => nodes.heal(),
+        Silence::Pause => nodes.process(silent).resume()?,
+        Silence::Link => nodes.heal(),
     }
     let healed = Instant::now();
     let owner = nodes.owner(KEY).await?;
     ensure!(owner == silent, "no effect: node {owner} took over");
     let proof = format!(
-        "node {silent} was silent by {by:?} for {length:?}, {elsewhere} of {all} neighbours were on others"
+        "node {silent} was silent by {by:?} for {length:?}, {on_others} of {all} neighbours were on other primaries"
     );
     let evidence = Evidence::of_outage(began, healed, stage.ttl, proof);
     Ok(Evidence { spared, ..evidence })
 }
 
-/// Silences a follower. Each view started on its own member, and those on other members must not notice.
-async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
+/// Silences a follower. Each view started on its own member, and the views on other members must not notice.
+async fn member(stage: &mut Stage, by: Silence) -> Result<Evidence> {
     const HEALTH: &str = "GET /health HTTP/1.0\r\n\r\n";
     let (length, Some(silent)) = (length(stage), stage.silent_member) else {
         bail!("no member was selected")
@@ -94,15 +94,15 @@ async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
     ensure!(moved == 0, "no effect: {moved} views may have moved to other members");
     let began = Instant::now();
     match by {
-        By::Pause => {
+        Silence::Pause => {
             members.process(silent).pause()?;
             ensure_silent(&members.endpoint(silent).replace("http://", ""), HEALTH).await?;
         }
-        By::Link => {
+        Silence::Link => {
             for proxy in &links {
                 proxy.inject(Fault::Blackhole);
             }
-            // Not over the link of the view on that member, whose bytes are counted.
+            // Checks over the link of another view, because bytes on the link of the view on that member are counted.
             let other = &links[(silent + 1) % links.len()];
             ensure_silent(&other.address().to_string(), HEALTH).await?;
         }
@@ -110,8 +110,8 @@ async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
     sleep_until(began + length).await;
     let held = links[silent].hits().held_directions;
     match by {
-        By::Pause => members.process(silent).resume()?,
-        By::Link => {
+        Silence::Pause => members.process(silent).resume()?,
+        Silence::Link => {
             ensure!(held > 0, "no effect: no client sent anything over the silent link");
             for link in &stage.member_links {
                 link.open();
@@ -126,8 +126,9 @@ async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
     Ok(Evidence { spared, ..evidence })
 }
 
-/// Returns how long the server is silent. In some runs leases expire in this time.
+/// Returns how long the server is silent. In some runs the time is longer than the ttl, so leases expire.
 fn length(stage: &mut Stage) -> Duration {
+    /// The time in which clients notice the silence.
     const NOTICED: Duration = Duration::from_secs(1);
     stage.ttl.mul_f64(2.0 / 3.0 + stage.random.f64() * 4.0 / 3.0) + NOTICED
 }

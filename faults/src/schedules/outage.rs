@@ -17,7 +17,7 @@ pub(super) enum Data {
     Lost,
 }
 
-/// Kills all servers, and restarts them 20 s later.
+/// Kills all servers, and restarts them after 20 s, or 12 s in the short form.
 pub(super) async fn restart(stage: &mut Stage, data: Data) -> Result<Evidence> {
     let length = stage.fault_length(20, 20);
     let canary = register_canary(stage).await?;
@@ -33,13 +33,13 @@ pub(super) async fn restart(stage: &mut Stage, data: Data) -> Result<Evidence> {
         ensure!(refused, "no effect: {address} accepts connections");
     }
     let is_stale = |tap: &&Arc<Tap>| tap.last().is_some_and(|one| one.status == Status::Stale);
-    let (cut, views) = (stage.taps.iter().filter(is_stale).count(), stage.taps.len());
+    let (stale, views) = (stage.taps.iter().filter(is_stale).count(), stage.taps.len());
     stage.servers.restart().await?;
     let healed = Instant::now();
     let listed = stage.direct.load(&canary, &CallOptions::DEFAULT).await?.records().len();
     let expected = usize::from(data == Data::Kept);
     ensure!(listed == expected, "no effect: {listed} of 1 old records is listed, data {data:?}");
-    let proof = format!("killed for {length:?}, data {data:?}, {cut} of {views} views stale");
+    let proof = format!("killed for {length:?}, data {data:?}, {stale} of {views} views stale");
     Ok(Evidence::of_outage(began, healed, stage.ttl, proof))
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn crash(stage: &mut Stage) -> Result<Evidence> {
     Ok(Evidence { cut_views: false, ..evidence })
 }
 
-/// Registers an instance of a separate service, which outlives the run.
+/// Registers an instance of a separate service. Its lease outlives the run.
 async fn register_canary(stage: &Stage) -> Result<ServiceName> {
     const LONG: Duration = Duration::from_secs(3_600);
     let canary: ServiceName = "canary.rpc".parse()?;

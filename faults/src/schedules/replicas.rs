@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     const SERVERS: usize = 3;
+    /// The length of the pause after three ttls.
     const LONGER: Duration = Duration::from_secs(5);
     const WAIT_MS: u32 = 100;
     let length = 3 * stage.ttl + LONGER;
@@ -30,8 +31,8 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     for replica in &replicas {
         servers.process(*replica).resume()?;
     }
-    let same = servers.primary().await?;
-    ensure!(same == primary, "no effect: server {same} took over");
+    let current = servers.primary().await?;
+    ensure!(current == primary, "no effect: server {current} took over");
     let proof = format!("no replica acknowledged a write for {length:?}");
     Ok(Evidence::of_no_outage(stage, began, proof))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
-    /// Long enough for several renewals and liveness probes.
+    /// The time to observe after two ttls. In total it is long enough for several renewals and liveness probes.
     const LONGER: Duration = Duration::from_secs(3);
     let length = 2 * stage.ttl + LONGER;
     let mut side = stage.side_runtime.take().context("no handle was created on another runtime")?;

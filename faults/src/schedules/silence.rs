@@ -1,4 +1,4 @@
-//! A silent link: no connection of owners and views carries data, and later only new ones do.
+//! A silent link: no connection of owners and views carries data, and later only new connections do.
 
 use crate::servers::{Link, Servers};
 use crate::stage::{Evidence, Stage, pause};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
-    /// How late a store may expire a lease.
+    /// The maximum time after the end of its ttl until a store expires a lease.
     const EXPIRY: Duration = Duration::from_secs(3);
     let length = stage.fault_length(20, 30);
     let began = Instant::now();
@@ -20,14 +20,14 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     ensure!(!expires || listed == 0, "no effect: {listed} leases were renewed over a silent link");
     let held = held(&stage.owner_link).min(held(&stage.view_link));
     ensure!(!has_proxies || held > 0, "no effect: no client sent anything over the silent links");
-    // In about half of the runs, the links of views heal some time before those of owners.
+    // In about half of the runs, the link of views heals earlier than the link of owners.
     let share = if has_proxies && stage.random.bool() { stage.random.f64() / 2.0 } else { 0.0 };
-    let alone = stage.ttl.mul_f64(share);
-    heal(stage, alone).await;
+    let owner_delay = stage.ttl.mul_f64(share);
+    heal(stage, owner_delay).await;
     let healed = Instant::now();
     let stranded = stranded(stage).await?;
     let proof = format!(
-        "silent for {length:?}, owners for {alone:?} longer: {listed} listed before the heal, \
+        "silent for {length:?}, for owners {owner_delay:?} longer: {listed} listed before the heal, \
          {held} directions held, {stranded}"
     );
     Ok(Evidence::of_outage(began, healed, stage.ttl, proof))
@@ -45,14 +45,15 @@ fn silence(stage: &Stage) {
     }
 }
 
-/// Accepts new connections, those of owners after another `alone`. All earlier connections stay silent.
-async fn heal(stage: &Stage, alone: Duration) {
+/// Makes the links accept new connections: the link of owners `owner_delay` after the link of views. All earlier
+/// connections stay silent.
+async fn heal(stage: &Stage, owner_delay: Duration) {
     match &stage.servers {
         Servers::Sentinel(servers) => servers.strand_clients(),
         Servers::Cluster(nodes) => nodes.strand_clients(),
         _ => {
             strand(&stage.view_link);
-            sleep(alone).await;
+            sleep(owner_delay).await;
             strand(&stage.owner_link);
         }
     }
@@ -72,12 +73,12 @@ async fn stranded(stage: &Stage) -> Result<String> {
         return Ok("all connections stranded".to_owned());
     }
     let count = || links(stage).map(|proxy| proxy.hits().stranded).sum::<u64>();
-    let some = async {
+    let any_stranded = async {
         while count() == 0 {
             pause().await;
         }
     };
-    timeout(NOTICED_WITHIN, some).await.context("no effect: no connection is stranded")?;
+    timeout(NOTICED_WITHIN, any_stranded).await.context("no effect: no connection is stranded")?;
     Ok(format!("{} connections stranded", count()))
 }
 

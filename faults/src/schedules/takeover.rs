@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, timeout};
 /// The instance that both incarnations register.
 const CONTESTED: &str = "contested";
 
-/// The address of the older one. Only its claim contains it.
+/// The address of the older incarnation. Only the older claim contains this address.
 const ADDRESS: &str = "10.77.88.99:8080";
 
-/// How long both may be active after the heal.
+/// The maximum time that both incarnations may be active after the heal.
 const BOTH_ACTIVE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
@@ -28,7 +28,8 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let between = Duration::from_millis(stage.random.u64(0..1_000));
     let link = stage.servers.link().await?;
     let slow = connect(&stage.servers.url_behind(&link, stage.ttl)).await?;
-    // Earlier requests, such as the grant of a lease, get their replies at once. Else the claim may never be sent.
+    // Only replies after the claim are delayed. Delayed replies to earlier requests, such as the grant of a lease,
+    // could prevent the claim.
     let fault = Fault::DelayReplies { each: delay };
     link.0.iter().for_each(|proxy| proxy.inject_from(ADDRESS, fault));
 
@@ -46,7 +47,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     ensure!(!older.is_active(), "no effect: the older claim was acknowledged at once");
     let newer = Owner::start(stage.direct.clone(), &stage.service, CONTESTED).await?;
     let acknowledged = Instant::now();
-    // In this time the older one may repeat its claim, and each request arrives.
+    // In this time the older incarnation may repeat its claim, and each request arrives.
     sleep(3 * delay + stage.ttl).await;
     let delayed: u64 = link.0.iter().map(|proxy| proxy.hits().delayed_chunks).sum();
     link.0.iter().for_each(Proxy::heal);
@@ -61,19 +62,21 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     if holders > 2 {
         problems.push(format!("the id had {holders} successive holders, but two registrations"));
     }
-    let (one, other) = (older.registration.status(), newer.registration.status());
+    let (older_status, newer_status) = (older.registration.status(), newer.registration.status());
     if !(older.is_superseded() && newer.is_active()) {
-        problems.push(format!("the status of the older is `{one}`, of the newer `{other}`"));
+        problems.push(format!(
+            "the status of the older is `{older_status}`, of the newer `{newer_status}`"
+        ));
     }
     if !stage.listing.has(older.id()) {
         problems.push("the contested instance is not listed".to_owned());
     }
     let both = both_active(&older, &newer, healed);
     let double_holders = u32::from(both > BOTH_ACTIVE || holders > 2);
-    let held = acknowledged - began;
+    let overtaken = acknowledged - began;
     let proof = format!(
-        "replies delayed by {delay:?}, {delayed} chunks; the newer was acknowledged {held:?} after the older \
-         began; {holders} holders; both active for {both:?}; the older is `{one}`, the newer `{other}`"
+        "replies delayed by {delay:?}, {delayed} chunks; the newer was acknowledged {overtaken:?} after the older \
+         began; {holders} holders; both active for {both:?}; the older is `{older_status}`, the newer `{newer_status}`"
     );
     let evidence = Evidence::of_outage(began, healed, stage.ttl, proof);
     // Views must show the contested instance until the end.
