@@ -133,24 +133,24 @@ func understandOften(kind, path string) (understood, error) {
 	var first string
 	var result understood
 	for range 16 {
-		again, err := understandFile(kind, path)
+		current, err := understandFile(kind, path)
 		if err != nil {
-			again = understood{Refused: true}
+			current = understood{Refused: true}
 			if os.Getenv("CONF_VERBOSE") != "" {
 				fmt.Fprintln(os.Stderr, kind, filepath.Base(path), err)
 			}
 		}
-		line, err := json.Marshal(again)
+		line, err := json.Marshal(current)
 		if err != nil {
-			return again, err
+			return current, err
 		}
 		if first == "" {
-			first, result = string(line), again
+			first, result = string(line), current
 		}
 		if first != string(line) {
 			return understood{Varies: true}, nil
 		}
-		if again.Client != nil && again.Client.Direct != nil {
+		if current.Client != nil && current.Client.Direct != nil {
 			break // dialling takes long
 		}
 	}

@@ -112,13 +112,13 @@ func subscribe(file string) error {
 		if err != nil {
 			return err
 		}
-		tell := func() {
+		emitList := func() {
 			list := subscriber.Values()
 			slices.Sort(list)
 			emit(event{At: now(), Event: "endpoints", List: list})
 		}
-		subscriber.AddListener(tell)
-		tell()
+		subscriber.AddListener(emitList)
+		emitList()
 	}
 	emit(event{At: now(), Event: "open"})
 	select {}

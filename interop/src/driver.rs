@@ -3,7 +3,7 @@
 use crate::options::Options;
 use crate::plan::plan;
 use crate::program::within;
-use crate::report::{Report, Run, make};
+use crate::report::{self, Report, Run};
 use crate::schedule::estimate;
 use crate::spec::RunSpec;
 use crate::stage::Stage;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// The maximum number of attempts of a run. Only a starved run is repeated.
-const TRIES: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// The timeout of a run.
 const RUN_WITHIN: Duration = Duration::from_secs(240);
@@ -32,18 +32,19 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     let done = |spec: &RunSpec| {
         old.iter().rfind(|run| run.spec == *spec && run.report.invalid.is_none()).cloned()
     };
-    let mut left: Duration = specs.iter().filter(|one| done(one).is_none()).map(estimate).sum();
+    let mut remaining: Duration =
+        specs.iter().filter(|one| done(one).is_none()).map(estimate).sum();
     eprintln!("{} runs; results and logs are in {}", specs.len(), folder.display());
     let mut runs = Vec::new();
     for (number, spec) in (1..).zip(&specs) {
         let run = if let Some(run) = done(spec) {
             run
         } else {
-            let about = humantime::format_duration(Duration::from_secs(left.as_secs()));
+            let about = humantime::format_duration(Duration::from_secs(remaining.as_secs()));
             eprintln!("{number}/{} {spec}, about {about} left", specs.len());
-            left = left.saturating_sub(estimate(spec));
+            remaining = remaining.saturating_sub(estimate(spec));
             let logs = folder.join("logs").join(spec.file_name());
-            let run = Run { spec: *spec, report: one(options, *spec, &logs).await };
+            let run = Run { spec: *spec, report: execute(options, *spec, &logs).await };
             journal.add(&run)?;
             run
         };
@@ -68,14 +69,14 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
 }
 
 /// Executes a run, and repeats it if it was starved.
-async fn one(options: &Options, spec: RunSpec, logs: &Path) -> Report {
+async fn execute(options: &Options, spec: RunSpec, logs: &Path) -> Report {
     let mut report = Report::default();
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         let run = async {
             fs::remove_dir_all(logs).ok();
             fs::create_dir_all(logs)
                 .with_context(|| format!("cannot create {}", logs.display()))?;
-            make(Stage::open(spec, &options.go, &options.release, logs).await?).await
+            report::execute(Stage::open(spec, &options.go, &options.release, logs).await?).await
         };
         let outcome = within(RUN_WITHIN, run).await;
         report = match outcome.with_context(|| format!("the run did not end within {RUN_WITHIN:?}"))

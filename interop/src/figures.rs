@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 /// The times of the events in a fleet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks {
-    /// Calls count from this time.
+    /// The time from which calls count.
     pub(crate) began: u64,
-    /// Calls count until this time.
+    /// The time until which calls count.
     pub(crate) ended: u64,
     /// The servers that were terminated or killed.
     pub(crate) stops: Vec<(String, u64)>,
@@ -17,8 +17,8 @@ pub(crate) struct Marks {
     pub(crate) kills: Vec<(u64, u64)>,
     /// The started servers, and the times of their events `Serving`.
     pub(crate) starts: Vec<(String, u64)>,
-    /// How long keys were missing, in microseconds.
-    pub(crate) back: Vec<u64>,
+    /// How long each deleted key was missing, in microseconds.
+    pub(crate) absences: Vec<u64>,
     pub(crate) problems: Vec<String>,
 }
 
@@ -27,6 +27,7 @@ pub(crate) struct Marks {
 #[serde(default)] // `--resume` reads results with fewer figures
 pub(crate) struct Figures {
     pub(crate) calls: u64,
+    /// The number of failed calls.
     pub(crate) lost: u64,
     /// The number of calls in flight when a server was killed.
     pub(crate) under_way: u64,
@@ -66,15 +67,15 @@ impl Figures {
         let gone = marks.stops.iter().map(|(address, stopped)| {
             // A failed call counts for the server that stopped last.
             let next = marks.stops.iter().map(|(_, at)| *at).filter(|at| at > stopped).min();
-            let is_its = |call: &&Call<'_>| {
+            let is_for_it = |call: &&Call<'_>| {
                 let is_lost = call.is_lost() && next.is_none_or(|next| call.start < next);
                 call.start >= *stopped && (is_lost || call.address == address)
             };
-            calls.iter().filter(is_its).map(|call| call.start - stopped).max().unwrap_or(0)
+            calls.iter().filter(is_for_it).map(|call| call.start - stopped).max().unwrap_or(0)
         });
         let found = marks.starts.iter().map(|(address, started)| {
-            let answers = calls.iter().filter(|call| call.address == address);
-            let first = answers.map(|call| call.end).min().unwrap_or(marks.ended);
+            let responses = calls.iter().filter(|call| call.address == address);
+            let first = responses.map(|call| call.end).min().unwrap_or(marks.ended);
             first.saturating_sub(*started)
         });
         let mut took: Vec<u64> = calls.iter().map(|call| call.end - call.start).collect();
@@ -86,7 +87,7 @@ impl Figures {
             gap_ms: longest_gap(&calls, marks) / 1_000,
             gone_ms: gone.max().map(|micros| micros / 1_000),
             found_ms: found.max().map(|micros| micros / 1_000),
-            back_ms: marks.back.iter().max().map(|micros| micros / 1_000),
+            back_ms: marks.absences.iter().max().map(|micros| micros / 1_000),
             p99_micros: took.get(took.len() * 99 / 100).copied().unwrap_or_default(),
             errors,
         }
@@ -110,11 +111,11 @@ impl<'a> Call<'a> {
 
 /// Returns the longest time between two responses.
 fn longest_gap(calls: &[Call<'_>], marks: &Marks) -> u64 {
-    let mut answers: Vec<u64> =
+    let mut responses: Vec<u64> =
         calls.iter().filter(|call| !call.is_lost()).map(|call| call.end).collect();
-    answers.extend([marks.began, marks.ended]);
-    answers.sort_unstable();
-    answers.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    responses.extend([marks.began, marks.ended]);
+    responses.sort_unstable();
+    responses.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
 
 #[cfg(test)]

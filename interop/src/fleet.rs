@@ -127,17 +127,18 @@ impl Fleet {
         let at = server.program.event(0, CALLED_WITHIN, is_serving).await?;
         let address = server.address.clone();
         self.servers.push(server);
-        self.called(&address, at).await?;
+        self.await_calls(&address, at).await?;
         Ok(at)
     }
 
     /// Waits until a server has responded to all callers.
-    pub(crate) async fn called(&self, address: &str, since: u64) -> Result<()> {
-        let is_it = |what: &What| matches!(what, What::Call { address: by, .. } if by == address);
+    pub(crate) async fn await_calls(&self, address: &str, since: u64) -> Result<()> {
+        let is_from =
+            |what: &What| matches!(what, What::Call { address: from, .. } if from == address);
         let calls = self.callers.iter().map(|caller| {
             let program = &caller.program;
             async move {
-                let called = program.event(since, CALLED_WITHIN, is_it).await;
+                let called = program.event(since, CALLED_WITHIN, is_from).await;
                 called.with_context(|| format!("no response from {address} in {}", self.key))
             }
         });
@@ -145,7 +146,7 @@ impl Fleet {
     }
 
     /// Waits for a second in which no call fails.
-    pub(crate) async fn calm(&self) -> Result<()> {
+    pub(crate) async fn await_calm(&self) -> Result<()> {
         const CALM: u64 = 1_000_000;
         const WITHIN: Duration = Duration::from_secs(30);
         const PAUSE: Duration = Duration::from_millis(20);

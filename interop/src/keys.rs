@@ -1,4 +1,4 @@
-//! Compares the keys of all servers with those that go-zero writes, byte for byte.
+//! Compares the keys of all servers byte for byte with the keys that go-zero writes.
 
 use crate::fleet::{Fleet, Server};
 use crate::operator::Entry;
@@ -16,7 +16,7 @@ const TTL: i64 = 10;
 pub(crate) async fn problems(stage: &mut Stage, notes: &mut Vec<String>) -> Result<Vec<String>> {
     const WITHIN: Duration = Duration::from_secs(15);
     const PAUSE: Duration = Duration::from_millis(100);
-    // The displaced server has no key.
+    // The server that another one displaced has no key.
     let is_shared = stage.spec.schedule == Schedule::SameId;
     let (Some(operator), false) = (&stage.operator, is_shared) else { return Ok(Vec::new()) };
     let mut operator = operator.clone();

@@ -34,7 +34,7 @@ impl Entry {
 }
 
 impl Operator {
-    pub(crate) async fn of(store: &Store) -> Result<Self> {
+    pub(crate) async fn connect(store: &Store) -> Result<Self> {
         let mut options = ConnectOptions::new();
         if store.has_auth {
             options = options.with_user("root", Etcd::PASSWORD);

@@ -19,7 +19,7 @@ const FULL: [Place; 4] = [
     (V37, MEMBERS, Zero110, 2),
 ];
 
-/// The other places. Each pair of two values occurs in one.
+/// The other places. Each pair of two values occurs in at least one place.
 const PAIRWISE: [Place; 16] = [
     (V34, 1, Zero19, 1),
     (V34, MEMBERS, Zero16, 2),

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tokio::time::Instant;
 
-/// The milliseconds by which a time of ours may exceed that of Go with Go.
+/// The milliseconds by which a time of a pairing with Rust may exceed the time of Go with Go.
 pub(crate) const MARGIN_MS: u64 = 100;
 
-/// The number of calls in that time, which a service without keys loses.
+/// The number of calls within [`MARGIN_MS`]. A service without keys may lose that many more calls than Go with Go.
 const MARGIN_CALLS: u64 = MARGIN_MS / 5;
 
 /// The maximum lag of all processes with which failures count, as a multiple of the time of the run.
@@ -30,7 +30,7 @@ pub(crate) struct Report {
     pub(crate) invalid: Option<String>,
     /// Whether the run is invalid because its processes were not scheduled.
     pub(crate) starved: bool,
-    /// The first one is the reference: Go with Go.
+    /// The pairings. The first one is the reference: Go with Go.
     pub(crate) pairings: Vec<Pairing>,
     /// Errors in our keys, or in the lists of a Go subscriber.
     pub(crate) problems: Vec<String>,
@@ -65,7 +65,7 @@ pub(crate) enum Figure {
     Back,
 }
 
-/// A figure of ours that is worse than that of Go with Go.
+/// A figure of a pairing with Rust that is worse than the figure of Go with Go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) figure: Figure,
@@ -74,7 +74,7 @@ pub(crate) struct Failure {
 }
 
 /// Executes a run.
-pub(crate) async fn make(mut stage: Stage) -> Result<Report> {
+pub(crate) async fn execute(mut stage: Stage) -> Result<Report> {
     let mut report = Report::default();
     report.problems.extend(keys::problems(&mut stage, &mut report.notes).await?);
     let began = Instant::now();
@@ -129,7 +129,7 @@ impl Report {
 }
 
 impl Figures {
-    /// Returns the figures that are worse than those of Go with Go. `margin` more calls may be lost.
+    /// Returns the figures that are worse than those of Go with Go. The pairing may lose `margin` more calls.
     pub(crate) fn failures(&self, reference: &Self, margin: u64) -> Vec<Failure> {
         let time = |ours: Option<u64>, go: Option<u64>| ours.zip(go.map(|go| go + MARGIN_MS));
         let figures = [

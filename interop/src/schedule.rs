@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The id that two servers share.
+/// The `Etcd.ID` that two servers share in `same-id`.
 pub(crate) const SAME_ID: Option<u32> = Some(7);
 
 /// A schedule. All fleets of a run execute it at the same time.
@@ -95,7 +95,7 @@ impl Schedule {
         }
     }
 
-    /// Returns whether a service has no key for some time, in which calls are lost.
+    /// Returns whether a service has no key for a time. Calls in that time fail.
     pub(crate) fn unlists_all(self) -> bool {
         matches!(self, Self::PrefixDeleted | Self::Wiped)
     }

@@ -18,8 +18,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-/// The fleets: their names, initial servers and callers. The first caller of the first fleet is the reference, Go with
-/// Go.
+/// The fleets: their names, initial servers and callers. The first caller of the first fleet is the reference: a Go
+/// caller with Go servers.
 const FLEETS: [(&str, [Language; 2], &[Language]); 3] = [
     ("go", [Go, Go], &[Go, Rust]),
     ("rust", [Rust, Rust], &[Go]),
@@ -37,7 +37,7 @@ pub(crate) struct Stage {
     pub(crate) spec: RunSpec,
     pub(crate) launcher: Launcher,
     pub(crate) fleets: Vec<Fleet>,
-    /// `None` over TLS.
+    /// The operator, which does not support TLS.
     pub(crate) operator: Option<Operator>,
     pub(crate) lag: LagRecord,
     pub(crate) store: Store,
@@ -55,7 +55,7 @@ impl Stage {
         let store = Store::start(&spec, releases).await?;
         let operator = match store.tls {
             Some(_) => None,
-            None => Some(Operator::of(&store).await?),
+            None => Some(Operator::connect(&store).await?),
         };
         let launcher = Launcher {
             configs: Configs::new(folder.path(), &store, spec.peer == Peer::Naming),
@@ -77,8 +77,8 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Runs `act` on all fleets concurrently, and returns their marks.
-    pub(crate) async fn each(
+    /// Runs `act` on all fleets concurrently, and returns the marks of the fleets.
+    pub(crate) async fn on_each_fleet(
         &mut self,
         act: impl AsyncFn(&mut Fleet, &Launcher, &mut Marks) -> Result<()>,
     ) -> Result<Vec<Marks>> {
@@ -137,8 +137,8 @@ async fn open_fleet(
         fleet.subscriber = Some(launcher.subscriber(key)?);
     }
     for server in &fleet.servers {
-        fleet.called(&server.address, 0).await?;
+        fleet.await_calls(&server.address, 0).await?;
     }
-    fleet.calm().await?;
+    fleet.await_calm().await?;
     Ok(fleet)
 }

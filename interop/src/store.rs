@@ -42,7 +42,7 @@ impl Store {
         let mut options = ServerOptions { url: None, ..Etcd::options() };
         options.path = path.or(options.path);
         if has_auth {
-            // The minimum. With the default, checking a password takes 0.1 s of CPU.
+            // The minimum cost. With the default cost, the check of a password takes 0.1 s of CPU.
             options.arguments = vec!["--bcrypt-cost=4".to_owned()];
         }
         let tls = (spec.schedule == Schedule::Tls).then(ServerTls::mutual).transpose()?;
@@ -71,19 +71,19 @@ impl Store {
         Ok(store)
     }
 
-    /// Returns the `host:port` in the configuration of callers, which are those of the proxies.
+    /// Returns the `host:port` of each proxy, for the configuration of callers.
     pub(crate) fn caller_hosts(&self) -> Vec<String> {
         self.named_twice(self.proxies.iter().map(|proxy| proxy.address().to_string()).collect())
     }
 
-    /// Returns the `host:port` in the configuration of servers.
+    /// Returns the `host:port` of each member, for the configuration of servers.
     pub(crate) fn server_hosts(&self) -> Vec<String> {
         let endpoints = self.endpoints();
         let hosts = endpoints.iter().map(|endpoint| host(endpoint).to_owned()).collect();
         self.named_twice(hosts)
     }
 
-    /// Adds a second name of a single member, because callers with several hosts send another authority.
+    /// Adds a second name of a single member, because callers with several hosts send a different authority.
     fn named_twice(&self, mut hosts: Vec<String>) -> Vec<String> {
         if let [host] = &hosts[..]
             && self.hosts > 1

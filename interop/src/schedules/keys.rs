@@ -9,18 +9,18 @@ use crate::stage::Stage;
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-/// The timeout until a key is registered again, longer than any compared bound.
-const BACK_WITHIN: Duration = Duration::from_secs(20);
+/// The timeout until a key is registered again. It is longer than any compared bound.
+const RESTORED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Deletes the key of the first server.
 pub(super) async fn key_deleted(stage: &mut Stage) -> Result<Vec<Marks>> {
     let operator = stage.operator()?.clone();
     stage
-        .each(async |fleet, _, marks| {
+        .on_each_fleet(async |fleet, _, marks| {
             let (mut operator, address) = (operator.clone(), fleet.servers[0].address.clone());
             let entry = operator.entry(&fleet.key, &address).await?;
             operator.delete(&entry.context("the server has no key")?.key, false).await?;
-            await_back(&mut operator, &fleet.key, &[address], marks).await;
+            await_restoration(&mut operator, &fleet.key, &[address], marks).await;
             Ok(())
         })
         .await
@@ -30,12 +30,12 @@ pub(super) async fn key_deleted(stage: &mut Stage) -> Result<Vec<Marks>> {
 pub(super) async fn prefix_deleted(stage: &mut Stage) -> Result<Vec<Marks>> {
     let operator = stage.operator()?.clone();
     stage
-        .each(async |fleet, _, marks| {
+        .on_each_fleet(async |fleet, _, marks| {
             let mut operator = operator.clone();
             operator.delete(&format!("{}/", fleet.key), true).await?;
             let servers = fleet.servers.iter().map(|server| server.address.clone());
             let servers: Vec<_> = servers.collect();
-            await_back(&mut operator, &fleet.key, &servers, marks).await;
+            await_restoration(&mut operator, &fleet.key, &servers, marks).await;
             Ok(())
         })
         .await
@@ -45,11 +45,11 @@ pub(super) async fn prefix_deleted(stage: &mut Stage) -> Result<Vec<Marks>> {
 pub(super) async fn lease_revoked(stage: &mut Stage) -> Result<Vec<Marks>> {
     let operator = stage.operator()?.clone();
     stage
-        .each(async |fleet, _, marks| {
+        .on_each_fleet(async |fleet, _, marks| {
             let (mut operator, address) = (operator.clone(), fleet.servers[0].address.clone());
             let entry = operator.entry(&fleet.key, &address).await?;
             operator.revoke(entry.context("the server has no key")?.lease).await?;
-            await_back(&mut operator, &fleet.key, &[address], marks).await;
+            await_restoration(&mut operator, &fleet.key, &[address], marks).await;
             Ok(())
         })
         .await
@@ -59,7 +59,7 @@ pub(super) async fn lease_revoked(stage: &mut Stage) -> Result<Vec<Marks>> {
 pub(super) async fn side_keys(stage: &mut Stage) -> Result<Vec<Marks>> {
     let operator = stage.operator()?.clone();
     stage
-        .each(async |fleet, _, marks| {
+        .on_each_fleet(async |fleet, _, marks| {
             let mut operator = operator.clone();
             let sides = format!("{}.~meta/", fleet.key);
             let is_ours = |language: &Language| *language == Language::Rust;
@@ -82,8 +82,8 @@ pub(super) async fn side_keys(stage: &mut Stage) -> Result<Vec<Marks>> {
             }
             if let Some(side) = entries.first() {
                 operator.delete(&side.key, false).await?;
-                let (id, count) = (side.key.clone(), 1);
-                if let Err(error) = operator.await_count(&id, count, BACK_WITHIN).await {
+                let restored = operator.await_count(&side.key, 1, RESTORED_WITHIN).await;
+                if let Err(error) = restored {
                     marks.problems.push(format!("a side record was not written again: {error:#}"));
                 }
             }
@@ -93,10 +93,15 @@ pub(super) async fn side_keys(stage: &mut Stage) -> Result<Vec<Marks>> {
 }
 
 /// Waits until the keys of all servers are registered again.
-async fn await_back(operator: &mut Operator, key: &str, servers: &[String], marks: &mut Marks) {
+async fn await_restoration(
+    operator: &mut Operator,
+    key: &str,
+    servers: &[String],
+    marks: &mut Marks,
+) {
     for address in servers {
-        // A key that is not registered again counts with the whole wait.
-        operator.await_entry(key, address, BACK_WITHIN).await.ok();
-        marks.back.push(now() - marks.began);
+        // The absence of a key that is not registered again is the whole wait.
+        operator.await_entry(key, address, RESTORED_WITHIN).await.ok();
+        marks.absences.push(now() - marks.began);
     }
 }

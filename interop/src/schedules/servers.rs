@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 /// Starts another server.
 pub(super) async fn join(stage: &mut Stage) -> Result<Vec<Marks>> {
     stage
-        .each(async |fleet, launcher, marks| {
+        .on_each_fleet(async |fleet, launcher, marks| {
             let language = fleet.languages[0];
             let at = fleet.start(launcher, language, None).await?;
             marks.starts.push((newest(fleet)?, at));
@@ -20,13 +20,13 @@ pub(super) async fn join(stage: &mut Stage) -> Result<Vec<Marks>> {
 
 /// Terminates the first server.
 pub(super) async fn drain(stage: &mut Stage) -> Result<Vec<Marks>> {
-    stage.each(async |fleet, _, marks| stop(fleet, 0, marks).await).await
+    stage.on_each_fleet(async |fleet, _, marks| stop(fleet, 0, marks).await).await
 }
 
 /// Kills the first server.
 pub(super) async fn kill(stage: &mut Stage) -> Result<Vec<Marks>> {
     stage
-        .each(async |fleet, _, marks| {
+        .on_each_fleet(async |fleet, _, marks| {
             let mut server = fleet.servers.remove(0);
             let (before, after) = server.program.kill().await?;
             marks.kills.push((before, after));
@@ -40,7 +40,7 @@ pub(super) async fn kill(stage: &mut Stage) -> Result<Vec<Marks>> {
 pub(super) async fn rolling(stage: &mut Stage) -> Result<Vec<Marks>> {
     const RESTARTS: usize = 6;
     stage
-        .each(async |fleet, launcher, marks| {
+        .on_each_fleet(async |fleet, launcher, marks| {
             for _ in 0..RESTARTS {
                 let language = fleet.servers[0].language;
                 stop(fleet, 0, marks).await?;
@@ -55,7 +55,7 @@ pub(super) async fn rolling(stage: &mut Stage) -> Result<Vec<Marks>> {
 /// Starts a second server with the same id, and terminates it. The first one must be called again.
 pub(super) async fn same_id(stage: &mut Stage) -> Result<Vec<Marks>> {
     stage
-        .each(async |fleet, launcher, marks| {
+        .on_each_fleet(async |fleet, launcher, marks| {
             let language = fleet.languages[1];
             fleet.start(launcher, language, SAME_ID).await?;
             let first = fleet.servers[0].address.clone();
@@ -63,7 +63,7 @@ pub(super) async fn same_id(stage: &mut Stage) -> Result<Vec<Marks>> {
             // Later failed calls do not count for the stopped server, because there is no other server.
             let stopped = marks.stops.drain(..).map(|(_, at)| at).next_back();
             let stopped = stopped.context("no server was stopped")?;
-            fleet.called(&first, stopped).await?;
+            fleet.await_calls(&first, stopped).await?;
             marks.starts.push((first, stopped));
             Ok(())
         })
@@ -73,7 +73,7 @@ pub(super) async fn same_id(stage: &mut Stage) -> Result<Vec<Marks>> {
 /// Kills the first server, and starts one with the same id at another port.
 pub(super) async fn moved_id(stage: &mut Stage) -> Result<Vec<Marks>> {
     stage
-        .each(async |fleet, launcher, marks| {
+        .on_each_fleet(async |fleet, launcher, marks| {
             let mut server = fleet.servers.remove(0);
             let (before, after) = server.program.kill().await?;
             marks.kills.push((before, after));

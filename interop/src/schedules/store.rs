@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 /// Stops etcd for some seconds, and optionally deletes its data.
 pub(super) async fn down(stage: &mut Stage, seconds: u64, is_wiped: bool) -> Result<Vec<Marks>> {
-    let marks = unmarked(stage);
+    let marks = start_marks(stage);
     stage.store.kill(None)?;
     if is_wiped {
         stage.store.wipe()?;
@@ -22,13 +22,14 @@ pub(super) async fn down(stage: &mut Stage, seconds: u64, is_wiped: bool) -> Res
 
 /// Compacts the history. Connections stay open.
 pub(super) async fn compaction(stage: &mut Stage) -> Result<Vec<Marks>> {
-    let marks = unmarked(stage);
+    let marks = start_marks(stage);
     stage.operator()?.compact().await?;
     Ok(marks)
 }
 
 /// Disconnects the callers, terminates a server, and compacts the history.
 pub(super) async fn cut_compaction(stage: &mut Stage) -> Result<Vec<Marks>> {
+    /// The time without connections after the compaction.
     const CUT: Duration = Duration::from_secs(2);
     for proxy in &stage.store.proxies {
         proxy.inject(Fault::Refuse);
@@ -43,22 +44,22 @@ pub(super) async fn cut_compaction(stage: &mut Stage) -> Result<Vec<Marks>> {
 
 /// Kills the leader, and restarts it.
 pub(super) async fn leader_change(stage: &mut Stage) -> Result<Vec<Marks>> {
-    const AWAY: Duration = Duration::from_secs(5);
-    let marks = unmarked(stage);
+    const DOWNTIME: Duration = Duration::from_secs(5);
+    let marks = start_marks(stage);
     let cluster = stage.store.cluster()?;
     let leader = cluster.leader().await?;
     cluster.process(leader).kill()?;
-    sleep(AWAY).await;
+    sleep(DOWNTIME).await;
     cluster.process(leader).restart().await?;
     Ok(marks)
 }
 
 /// Kills two of three members, and restarts them one after the other.
 pub(super) async fn quorum_lost(stage: &mut Stage) -> Result<Vec<Marks>> {
-    const AWAY: Duration = Duration::from_secs(6);
-    let marks = unmarked(stage);
+    const DOWNTIME: Duration = Duration::from_secs(6);
+    let marks = start_marks(stage);
     stage.store.kill(Some(0))?;
-    sleep(AWAY).await;
+    sleep(DOWNTIME).await;
     let cluster = stage.store.cluster()?;
     for member in 1..crate::store::MEMBERS {
         cluster.process(member).restart().await?;
@@ -66,8 +67,8 @@ pub(super) async fn quorum_lost(stage: &mut Stage) -> Result<Vec<Marks>> {
     Ok(marks)
 }
 
-/// Returns marks without events of servers.
-fn unmarked(stage: &Stage) -> Vec<Marks> {
+/// Returns marks that begin now, and have no events of servers.
+fn start_marks(stage: &Stage) -> Vec<Marks> {
     let began = now();
     stage.fleets.iter().map(|_| Marks { began, ..Marks::default() }).collect()
 }
