@@ -110,7 +110,7 @@ fn report(args: ReportArgs) -> Result<()> {
     let report = Report { conditions, findings: findings.collect::<Result<_>>()? };
     report.write(&output)?;
     for finding in &report.findings {
-        println!("{}: {}\n  {}", finding.claim, finding.verdict, finding.headline);
+        println!("{}: {}\n  {}", finding.claim, finding.ruling, finding.headline);
     }
     println!("{}", output.join("report.html").display());
     Ok(())

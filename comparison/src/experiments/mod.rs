@@ -34,13 +34,10 @@ pub struct Effort {
 
 /// A callback for the progress of an experiment: a line, and a share from 0 to 1.
 pub type Progress<'a> = &'a dyn Fn(&str, f64);
-
 /// The timeout of one round of an experiment; most take less than a minute.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-
 /// The timeout of a step in a round that usually takes less than a failover.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The interval between two polls or two retries.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 

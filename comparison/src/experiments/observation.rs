@@ -4,7 +4,7 @@ use super::observers::ObserverArm;
 use super::score::{Score, score};
 use super::{poll, wait_until};
 use crate::harness::{Change, Client, Event, EventLog, Spread, as_f64};
-use crate::report::finding::Exhibit;
+use crate::report::finding::{Exhibit, Picture};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,6 @@ const BEFORE_FAULT: usize = 100;
 
 /// All rounds of each arm.
 pub(super) type Scores = BTreeMap<ObserverArm, Vec<Score>>;
-
 /// An observer that sees no event for this long after the fault counts as not converging.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -94,31 +93,42 @@ pub(super) fn spread(scores: &[Score], figure: fn(&Score) -> usize) -> Spread {
     Spread::of(scores.iter().map(|score| as_f64(figure(score))))
 }
 
-/// Returns the undetected missed changes of an arm, in percent of the written ones.
-pub(super) fn undetected_share(scores: &Scores, arm: ObserverArm) -> Spread {
-    let share = |score: &Score| 100.0 * as_f64(score.undetected) / as_f64(score.written);
-    Spread::of(scores[&arm].iter().map(share))
-}
-
-/// Plots the undetected missed changes of the arms that people choose from.
-pub(super) fn picture(title: &str, scores: &Scores) -> Exhibit {
-    let arms = [ObserverArm::Publish, ObserverArm::Keyspace, ObserverArm::OursOnRedis];
-    let arms = arms.into_iter().chain([ObserverArm::OursOnEtcd]);
-    let bar = |arm: ObserverArm| (arm.name(), undetected_share(scores, arm).rounded(1).median);
-    Exhibit::picture(title, arms.map(bar))
+/// Returns a figure of an arm in percent of the written changes.
+pub(super) fn share(scores: &[Score], figure: fn(&Score) -> usize) -> Spread {
+    let share = |score: &Score| 100.0 * as_f64(figure(score)) / as_f64(score.written);
+    Spread::of(scores.iter().map(share))
 }
 
 /// Returns a table of the missed changes in all rounds of each arm.
-pub(super) fn exhibit(title: &str, scores: &Scores) -> Exhibit {
-    let columns = ["written", "missed", "undetected", "full reads", "resyncs", "stale at the end"];
-    let mut exhibit = Exhibit::new(title, &columns, &["undetected", "detected"]);
+pub(super) fn exhibit(title: &str, instances: u8, scores: &Scores) -> Exhibit {
+    let stale = format!("stale at the end, of {instances}");
+    let columns = ["written", &stale, "missed", "undetected", "full reads", "resyncs"];
+    let mut exhibit = Exhibit::new(title, &columns);
     for (arm, scores) in scores {
         let of = |figure| spread(scores, figure);
         let (written, missed) = (of(|score| score.written), of(|score| score.missed));
         let (undetected, stale) = (of(|score| score.undetected), of(|score| score.stale_at_end));
         let (rereads, resyncs) = (of(|score| score.rereads), of(|score| score.resyncs));
-        let bar = [undetected.median, of(|score| score.missed - score.undetected).median];
-        exhibit.add(arm.name(), [written, missed, undetected, rereads, resyncs, stale], bar);
+        exhibit.add(arm.name(), [written, stale, missed, undetected, rereads, resyncs]);
     }
     exhibit
+}
+
+/// Plots the instances that are stale at the end, and notes the missed changes. Leaves out the arms that received fewer.
+pub(super) fn picture(mut exhibit: Exhibit, title: &str, scores: &Scores) -> Picture {
+    let most = scores.values().flatten().map(|score| score.written).max().unwrap_or(0);
+    let (shown, fewer) = exhibit.rows.into_iter().partition(|row| row[1] == most.to_string());
+    exhibit.rows = shown;
+    let mut picture = exhibit.picture(title.to_owned(), 1, |row| match row[2..4] {
+        ["0", _] => format!("missed none of {most} changes"),
+        [missed, "0"] => format!("missed {missed} of {most} changes, was told"),
+        [missed, ..] => format!("missed {missed} of {most} changes, was not told"),
+        [] => String::new(),
+    });
+    let fewer = fewer.iter().map(|row: &Vec<String>| format!("{} received {}", row[0], row[1]));
+    let fewer = fewer.collect::<Vec<_>>().join(", ");
+    if !fewer.is_empty() {
+        picture.notes.push(format!("Left out, since the others received {most} changes: {fewer}."));
+    }
+    picture
 }

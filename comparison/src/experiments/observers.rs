@@ -20,7 +20,6 @@ pub struct ClientOptions {
 /// The options of a writer. Some experiments keep the server busy.
 pub const WRITER: ClientOptions =
     ClientOptions { payload_len: 0, patience: Duration::from_secs(10) };
-
 /// The options of an observer or caller: the client's default timeout.
 pub const OBSERVER: ClientOptions =
     ClientOptions { payload_len: 0, patience: Duration::from_millis(500) };
@@ -63,8 +62,8 @@ impl ObserverArm {
             Self::PublishAndReread => "Redis: the same, re-read on reconnect",
             Self::Keyspace => "Redis: keys with a ttl + notifications",
             Self::PlainEtcd => "etcd: put + watch",
-            Self::OursOnRedis => "registry on Redis",
-            Self::OursOnEtcd => "registry on etcd",
+            Self::OursOnRedis => "service-registry on Redis",
+            Self::OursOnEtcd => "service-registry on etcd",
         }
     }
 

@@ -1,11 +1,11 @@
 //! *Redis lacks versioning*: an observer is disconnected repeatedly while instances are registered, updated and
 //! deregistered. Which changes does it miss, and can it detect that?
 
-use super::observation::{self, Scores, observe_fault, spread, undetected_share, write_all};
+use super::observation::{self, Scores, observe_fault, share, spread, write_all};
 use super::observers::{ObserverArm, Servers};
 use super::{Effort, Progress, side_by_side};
 use crate::harness::{Change, Client, Spread, StoreOptions};
-use crate::report::finding::{Finding, Verdict};
+use crate::report::finding::{Advice, Choice, Finding, Verdict};
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use registry_testbed::proxy::{Fault, Proxy};
@@ -14,11 +14,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
 
-const DETECT: &str = "A client must detect the changes that it missed while it was disconnected.";
-
 /// The maximum number of instances.
 const INSTANCES: u8 = 50;
-
 /// The time between two changes.
 const INTERVAL: Duration = Duration::from_millis(2);
 
@@ -77,40 +74,41 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let plain = scores.keys().filter(|arm| arm.is_plain_redis());
     let plain: Vec<Spread> = plain.map(undetected).collect();
     let verdict = judge(&plain, undetected(&ObserverArm::OursOnRedis));
+    let exhibit =
+        observation::exhibit("Changes missed by a disconnected observer", INSTANCES, &scores);
+    let title = format!("Instances out of date after disconnects, of {INSTANCES}");
     Ok(Finding {
         name: "versioning",
         claim: "Redis lacks versioning",
         verdict,
+        ruling: verdict.choose(["True, with this library too", "True of plain Redis, false with this library", "Not confirmed"]),
         headline: format!(
-            "Without noticing, a plain Redis client that was disconnected repeatedly missed {:.0} % of the changes, and a client of the registry on Redis missed {}.",
-            undetected_share(&scores, ObserverArm::Publish).median,
-            undetected_share(&scores, ObserverArm::OursOnRedis).at_most("%"),
+            "A plain pub/sub client that was disconnected repeatedly missed {:.0} % of the changes, could not tell, and ended with {} of {INSTANCES} instances out of date; the library on Redis missed {}.",
+            share(&scores[&ObserverArm::Publish], |score| score.undetected).median,
+            spread(&scores[&ObserverArm::Publish], |score| score.stale_at_end).median,
+            share(&scores[&ObserverArm::OursOnRedis], |score| score.missed).at_most("%"),
         ),
-        picture: observation::picture("Changes missed without noticing, in %", &scores),
-        advice: match verdict {
-            Verdict::Confirmed => vec![["etcd", DETECT]],
-            Verdict::InPart => vec![["Redis with the revisions of the registry", DETECT]],
-            Verdict::Refuted => Vec::new(),
-        },
-        reason: match verdict {
-            Verdict::Confirmed => "Clients miss changes and cannot detect it, with the registry too.",
-            Verdict::InPart => "Plain Redis has no revision by which a client detects a gap: a client that reconnects reads everything, and still does not know which changes it missed. Revisions can be built from scripts and streams, and then no change is missed.",
-            Verdict::Refuted => "The registry on Redis missed nothing, and not every arm of plain Redis missed changes undetected in every round.",
-        }
-        .to_owned(),
-        exhibits: vec![observation::exhibit("Changes missed by a disconnected observer", &scores)],
+        pictures: vec![observation::picture(exhibit.clone(), &title, &scores)],
+        failed: None,
+        advice: Advice::all([(verdict == Verdict::Confirmed, Advice::When(Choice::Etcd, "a client must detect the changes that it missed while it was disconnected".to_owned()))]),
+        reason: verdict.choose([
+            "Clients miss changes and cannot detect it, with the library too.",
+            "Plain Redis has no revision by which a client detects a gap: a client that reconnects reads everything, and still does not know which changes it missed. Revisions can be built from scripts and streams, and then no change is missed.",
+            "The library on Redis missed nothing, and not every arm of plain Redis missed changes undetected in every round.",
+        ]).to_owned(),
+        exhibits: vec![exhibit],
         method: vec![
             format!("{written} random registrations, updates and deregistrations of {INSTANCES} instances, one every {} ms, by a writer without faults.", INTERVAL.as_millis()),
             "The observer's connections are reset every 200 ms, and new ones are refused for 50 to 500 ms; the schedule is the same for all arms.".to_owned(),
             "A change is missed if it was written and never seen, neither as a change nor in a full read. It is undetected if nothing reported to the observer that it missed changes. Full reads are those that an observer makes because it cannot detect missed changes; resyncs are those that it makes because the store reported them.".to_owned(),
-            "Median of the rounds, with minimum and maximum. Verdict: confirmed if the registry on Redis misses anything undetected; in part if only plain Redis does, with all its arms and in every round; else refuted.".to_owned(),
+            "Median of the rounds, with minimum and maximum. Verdict: confirmed if the library on Redis misses anything undetected; in part if only plain Redis does, with all its arms and in every round; else refuted.".to_owned(),
         ],
         repeat: super::repeat("versioning", effort),
         raw,
     })
 }
 
-/// Judges by the undetected missed changes of each plain Redis arm, and of the registry on Redis.
+/// Judges by the undetected missed changes of each plain Redis arm, and of the library on Redis.
 fn judge(plain: &[Spread], ours: Spread) -> Verdict {
     Verdict::of(ours.max > 0.0, plain.iter().all(|missed| missed.min > 0.0))
 }

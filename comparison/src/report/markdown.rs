@@ -1,74 +1,99 @@
 //! The report as Markdown.
 
-use super::Report;
-use super::finding::{Exhibit, Finding, Row};
+use super::decision::{self, CLAIMS, LIMITS};
+use super::finding::{Exhibit, Finding, Picture};
+use super::{Conditions, Report};
 
-pub(super) const TITLE: &str = "Why not Redis as a registry?";
-
-const INTRODUCTION: &str = "Five claims, tested on real servers. Plain Redis stands for the usual designs with pub/sub, or with keys that expire. The registry is the library of this repository, on Redis or on etcd.";
-
-const RULE: &str =
-    "A row for Redis says that Redis suffices with these settings, not that etcd does not.";
-
+pub(super) const TITLE: &str = "Redis or etcd as a service registry?";
+const TERMS: &str = "Plain Redis stands for the usual designs without a library: a hash with pub/sub, or keys with a ttl and keyspace notifications. `service-registry` is the library of this repository, which runs on Redis or on etcd.";
 /// The length of the longest bar, in characters.
 const WIDTH: u32 = 20;
 
-/// Returns the page. `plot` renders an exhibit above its table, and a picture.
-pub(super) fn page(report: &Report, plot: impl Fn(&Exhibit) -> String) -> String {
+/// Returns the page. `plot` renders a picture.
+pub(super) fn page(report: &Report, plot: impl Fn(&Picture) -> String) -> String {
+    let Report { conditions, findings } = report;
+    let picture = |picture: &Picture| {
+        let servers =
+            if picture.servers.is_empty() { &conditions.servers } else { &picture.servers };
+        let mut notes = picture.notes.clone();
+        notes.push(format!("Servers: {}.", servers.join("; ")));
+        format!("{}\n{}\n", plot(picture), list(&notes))
+    };
     let first = |finding: &Finding| {
-        let Finding { claim, verdict, headline, picture, .. } = finding;
-        format!("**{claim}: {verdict}.** {headline}\n\n{}\n", plot(picture))
+        let Finding { claim, ruling, headline, pictures, .. } = finding;
+        let pictures = pictures.iter().map(picture).collect::<String>();
+        format!("### {claim}\n\n**{ruling}.** {headline}\n\n{pictures}")
     };
     let section = |finding: &Finding| {
         let Finding { claim, verdict, reason, exhibits, method, repeat, .. } = finding;
-        let exhibits = exhibits.iter().map(|of| exhibit(of, &plot(of))).collect::<String>();
+        let exhibits = exhibits.iter().map(exhibit).collect::<String>();
         let method = list(method);
-        format!("\n## {claim}: {verdict}\n\n{reason}\n\n{exhibits}{method}\n```sh\n{repeat}\n```\n")
+        format!(
+            "\n## Details: {claim}\n\n**Verdict by the rule below: {verdict}.** {reason}\n\n{exhibits}{method}\n```sh\n{repeat}\n```\n"
+        )
     };
-    let findings = &report.findings;
-    let mut advice: Vec<_> = findings.iter().flat_map(|finding| &finding.advice).collect();
-    // etcd comes before Redis, and neither comes last.
-    advice.sort_by_key(|[choice, _]| (*choice == "neither", *choice != "etcd"));
-    let advice = advice.iter().map(|[choice, when]| row([&*format!("**{choice}**"), *when]));
     format!(
-        "# {TITLE}\n\n{INTRODUCTION}\n\n{}## Which store?\n\n{RULE}\n\n{}{}{}\n{}{}",
+        "# {TITLE}\n\n{}## The claims\n\n{}{}\n## Conditions\n\n{}",
+        decision(conditions, findings),
         findings.iter().map(first).collect::<String>(),
-        row(["choose", "when"]),
-        row(["---"; 2]),
-        advice.collect::<String>(),
-        list(&report.conditions.lines()),
-        findings.iter().map(section).collect::<String>()
+        findings.iter().map(section).collect::<String>(),
+        list(&conditions.lines())
     )
 }
 
-/// Renders a picture as text. An exhibit with a table needs none.
-pub(super) fn bars(Exhibit { title, columns, rows, .. }: &Exhibit) -> String {
-    let longest = rows.iter().map(Row::length).fold(f64::MIN_POSITIVE, f64::max);
-    let bar = |of: &Row| {
-        let share = of.length() / longest * f64::from(WIDTH);
-        let length = (0..WIDTH).filter(|n| f64::from(*n) < share).count();
-        row([&*of.name, &format!("{} {}", "#".repeat(length), of.number())])
-    };
-    if !columns.is_empty() {
-        return String::new();
+/// Returns the conclusion and the decision table, or that the run leads to none.
+fn decision(conditions: &Conditions, findings: &[Finding]) -> String {
+    let Conditions { servers, rounds, quick, .. } = conditions;
+    let servers: Vec<_> = servers.iter().filter_map(|server| server.split(',').next()).collect();
+    let quick = if *quick { "This was a quick run with small workloads. " } else { "" };
+    let about = format!(
+        "Five common claims about Redis, tested on one machine with {}. {quick}Each figure is the median of {rounds} rounds. {TERMS}\n\n",
+        servers.join(" and ")
+    );
+    if findings.len() < CLAIMS {
+        let tested = findings.len();
+        return format!("{about}Only {tested} of them were tested: no recommendation follows.\n\n");
     }
-    let rows = rows.iter().map(bar).collect::<String>();
-    format!("{}{}{rows}", row([title.as_str(), ""]), row(["---"; 2]))
-}
-
-fn exhibit(Exhibit { title, notes, columns, rows, .. }: &Exhibit, plot: &str) -> String {
-    let break_after_notes = if notes.is_empty() { "" } else { "\n" };
-    let cells = |name, cells: &[String]| row([name].into_iter().chain(cells.iter().map(|c| &**c)));
+    let [conclusion, because] = decision::conclusion(findings);
+    let rows = decision::rows(findings).map(|cells| row(cells.each_ref().map(String::as_str)));
     format!(
-        "**{title}**\n\n{}{break_after_notes}{plot}{}{}{}\n",
-        list(notes),
-        cells("", columns),
-        row(vec!["---"; columns.len() + 1]),
-        rows.iter().map(|row| cells(&row.name, &row.cells)).collect::<String>()
+        "**{conclusion}** {because}\n\n## Which store?\n\n{}{}{}\n{}\n{about}",
+        row(["choose", "when", "with these settings"]),
+        row(["---"; 3]),
+        rows.collect::<String>(),
+        list(&LIMITS)
     )
 }
 
-fn list(lines: &[String]) -> String {
+/// Renders a picture as a table.
+pub(super) fn bars(picture: &Picture) -> String {
+    let bars = picture.shares().map(|(bar, share)| {
+        let length = (0..WIDTH).filter(|n| f64::from(*n) < share * f64::from(WIDTH)).count();
+        let note = if bar.note.is_empty() { String::new() } else { format!(" ({})", bar.note) };
+        let plot = format!("{} {}", "#".repeat(length), bar.label);
+        row([&*format!("{}{note}", bar.name), plot.trim_start()])
+    });
+    let bars = bars.collect::<String>();
+    format!("{}{}{bars}", row([picture.title.as_str(), ""]), row(["---"; 2]))
+}
+
+/// Renders a table without the columns of which nothing was measured.
+fn exhibit(Exhibit { title, notes, columns, rows, .. }: &Exhibit) -> String {
+    let is_measured = |n: &usize| rows.iter().any(|row| row[*n] != "-");
+    let shown: Vec<usize> = (0..=columns.len()).filter(is_measured).collect();
+    let break_after_notes = if notes.is_empty() { "" } else { "\n" };
+    let cells = |cells: &[String]| row(shown.iter().map(|n| cells[*n].as_str()));
+    let head: Vec<String> = [String::new()].into_iter().chain(columns.iter().cloned()).collect();
+    format!(
+        "**{title}**\n\n{}{break_after_notes}{}{}{}\n",
+        list(notes),
+        cells(&head),
+        row(vec!["---"; shown.len()]),
+        rows.iter().map(|row| cells(row)).collect::<String>()
+    )
+}
+
+fn list(lines: &[impl std::fmt::Display]) -> String {
     lines.iter().map(|line| format!("* {line}\n")).collect()
 }
 
@@ -84,20 +109,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_starts_with_the_headlines_and_the_decision_table() {
-        let text = page(&sample(Verdict::Refuted), bars);
-        let first =
-            "**Redis lacks versioning: refuted.** It missed 5 & <none>.\n\n| Missed, in % |  |\n";
-        assert!(text.contains(first), "{text}");
-        assert!(text.contains("| plain | ########## 5 |\n| registry | #################### 10 |"));
-        let choices = "| **etcd** | it survives. |\n| **Redis with AOF** | it is fast. |";
-        assert!(text.contains(choices), "{text}");
+    fn a_page_starts_with_the_decision_and_continues_with_the_headlines() {
+        let mut sample = sample(Verdict::Refuted);
+        let text = page(&sample, bars);
+        let first = "**true of plain Redis.** It missed 5 & <none>.\n\n| Missed |  |\n";
+        assert!(text.find("## Which store?").unwrap() < text.find(first).unwrap(), "{text}");
+        let plot = "| HSET + PUBLISH (told) | ########## 5 |\n| library (told) | #################### 10 of 11 |";
+        assert!(text.contains(plot) && text.contains("* Servers: redis 7."), "{text}");
+        sample.findings.truncate(2);
+        let text = page(&sample, bars);
+        assert!(text.contains("Only 2 of them were tested: no recommendation"), "{text}");
     }
 
     #[test]
-    fn all_lines_of_a_table_have_the_same_number_of_cells() {
+    fn a_table_has_no_columns_without_figures_and_as_many_cells_in_each_line() {
         let text = page(&sample(Verdict::Refuted), bars);
-        let table = "|  | missed \\| found |\n| --- | --- |\n| HSET + PUBLISH | 5 (3..9) |";
+        let table = "|  | missed \\| found |\n| --- | --- |\n| HSET + PUBLISH | 5 (3..9) |\n";
         assert!(text.contains(table), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::format_collect, reason = "a page is made once")]
 
-mod bars;
+mod decision;
 pub mod finding;
 mod html;
 mod markdown;
@@ -55,14 +55,10 @@ impl Report {
 
 impl Conditions {
     fn lines(&self) -> Vec<String> {
-        let Self { made, machine, servers, seed, rounds, quick } = self;
-        let effort = if *quick { "quick: less of everything" } else { "full" };
+        let Self { made, machine, servers, seed, .. } = self;
         vec![
-            format!(
-                "Each figure above is the median of {rounds} rounds; the tables below also have the minimum and maximum."
-            ),
-            format!("{made}, {effort}, seed {seed}; {machine}"),
-            format!("Servers, unless a table names others: {}", servers.join("; ")),
+            format!("{made}, seed {seed}; {machine}."),
+            format!("Servers, unless a table names others: {}.", servers.join("; ")),
         ]
     }
 }
@@ -74,17 +70,20 @@ pub(crate) mod tests {
 
     /// Returns a report with characters that need escapes.
     pub(crate) fn sample(verdict: Verdict) -> Report {
-        let mut exhibit = Exhibit::new("Missed", &["missed | found"], &["undetected", "detected"]);
+        let mut exhibit = Exhibit::new("Missed", &["missed | found", "never measured"]);
         exhibit.notes.push("on a disk".to_owned());
-        exhibit.add("HSET + PUBLISH", ["5 (3..9)"], [30.0, 10.0]);
-        exhibit.add("registry", ["0"], [0.0, 0.0]);
+        exhibit.add("HSET + PUBLISH", ["5 (3..9)", "-"]);
+        exhibit.add("library", ["10 of 11", "-"]);
+        let picture = exhibit.picture("Missed".to_owned(), 0, |_| "told".to_owned());
         let finding = Finding {
             name: "versioning",
             claim: "Redis lacks versioning",
             verdict,
+            ruling: "true of plain Redis",
             headline: "It missed 5 & <none>.".to_owned(),
-            picture: Exhibit::picture("Missed, in %", [("plain", 5.0), ("registry", 10.0)]),
-            advice: vec![["Redis with AOF", "it is fast."], ["etcd", "it survives."]],
+            pictures: vec![picture],
+            failed: None,
+            advice: Vec::new(),
             reason: "Since.".to_owned(),
             exhibits: vec![exhibit],
             method: vec!["So.".to_owned()],
@@ -99,7 +98,7 @@ pub(crate) mod tests {
             rounds: 5,
             quick: true,
         };
-        Report { conditions, findings: vec![finding] }
+        Report { conditions, findings: vec![finding; decision::CLAIMS] }
     }
 
     #[test]

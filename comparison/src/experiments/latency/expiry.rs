@@ -13,10 +13,8 @@ use tokio::sync::Barrier;
 
 /// The ttl of an instance, the minimum of etcd.
 pub(super) const TTL: Duration = Duration::from_secs(2);
-
 /// The number of instances that expire, one shortly after the other.
 pub(super) const EXPIRING: usize = 20;
-
 /// The arms. The fields of a hash do not expire.
 pub(super) const ARMS: [ObserverArm; 3] =
     [ObserverArm::Keyspace, ObserverArm::OursOnRedis, ObserverArm::OursOnEtcd];

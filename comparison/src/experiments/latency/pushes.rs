@@ -14,13 +14,10 @@ use tokio::time::{Instant, sleep_until};
 
 /// The time between two changes. A single writer keeps up, except on a slow disk.
 pub(super) const INTERVAL: Duration = Duration::from_millis(10);
-
 /// The number of instances, which are updated in turn.
 const INSTANCES: u8 = 50;
-
 /// The payload of each instance in bytes, beside its value.
 pub(super) const PAYLOAD_LEN: usize = 256;
-
 /// The timer has a resolution of 1 ms, so the end of a wait is a busy loop.
 const TIMER_SLACK: Duration = Duration::from_millis(2);
 

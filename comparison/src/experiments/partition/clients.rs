@@ -24,10 +24,8 @@ use tokio::time::sleep;
 
 /// The ttl of an instance: longer than a failover takes.
 const TTL: Duration = Duration::from_secs(5);
-
 /// The service. In a Redis Cluster the partitioned node has its shard.
 const SERVICE: &str = "user.rpc";
-
 /// The time between two full reads of a caller.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 

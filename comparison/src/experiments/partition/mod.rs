@@ -10,7 +10,7 @@ use super::deployment::Topology;
 use super::observers::ObserverArm;
 use super::{Effort, Progress, side_by_side};
 use crate::harness::{Spread, StoreOptions, as_f64};
-use crate::report::finding::{Exhibit, Finding, Verdict};
+use crate::report::finding::{Advice, Choice, Exhibit, Finding, Verdict};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,14 +18,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const MINORITY_WRITES: &str = " The writes on the minority side are those that began and were acknowledged during the partition; those after the takeover began when another server had taken over.";
-const SURVIVE: &str =
-    "An acknowledged registration must survive a partition and the failover that follows.";
-const BOTH_SIDES: &str = "Both sides of a partition must accept registrations and keep them: Redis drops those of the minority side, and etcd rejects them.";
-const AGAIN: &str =
-    "A failover may lose registrations, because live instances register again on their own.";
-const MIN_REPLICAS: &str =
-    "Redis with Sentinel, `min-replicas-to-write 1` and `min-replicas-max-lag 1`";
-
 /// All rounds of each topology, and of each arm on it.
 type Runs = BTreeMap<Topology, Vec<BTreeMap<ObserverArm, Run>>>;
 
@@ -52,41 +44,60 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let mut all = runs.values().flatten().flat_map(BTreeMap::values);
     let is_counted = all.any(|run| run.minority_writes_after_takeover.is_some());
     let counted = if is_counted { MINORITY_WRITES } else { "" };
-    let bars = redis.into_iter().zip(plain).chain([(Topology::Etcd, raft)]);
-    let bars = bars.map(|(topology, lost)| (topology.name(), lost.median));
-    let unlisted = |run: &Run| as_f64(LATE - run.late.unwrap_or_default());
-    let unlisted = spread(runs, Topology::Sentinel, ObserverArm::OursOnRedis, unlisted);
-    let mut advice = Vec::new();
-    if verdict != Verdict::Refuted {
-        advice.extend([["etcd", SURVIVE], ["neither", BOTH_SIDES]]);
-    }
-    if unlisted.max <= 0.0 {
-        let loses_fewer = with_replicas.max < sentinel.min;
-        advice.push([if loses_fewer { MIN_REPLICAS } else { "Redis with Sentinel" }, AGAIN]);
-    }
+    let acknowledged = spread(runs, Topology::Sentinel, ObserverArm::Publish, |run| {
+        as_f64(run.minority_writes.unwrap_or_default())
+    });
+    let unseen = |topology, arm| spread(runs, topology, arm, |run| as_f64(run.unseen()));
+    let ours = unseen(Topology::Sentinel, ObserverArm::OursOnRedis);
+    let ours_with_replicas = unseen(Topology::SentinelWithReplicas, ObserverArm::OursOnRedis);
+    let all_seen = ours.max <= 0.0 && unseen(Topology::Etcd, ObserverArm::OursOnEtcd).max <= 0.0;
+    let (hash, live) = (unseen(Topology::Sentinel, ObserverArm::Publish), LIVE + LATE);
+    let needs_replicas = ours_with_replicas.max < ours.min;
+    let exhibit = exhibit(runs, length(effort));
+    let writes = |row: &[&str]| match row[1] {
+        "-" => "lost writes: not measured".to_owned(),
+        lost => format!("lost {lost} of {} acknowledged writes", row[2]),
+    };
+    let title = "Live instances that callers lost sight of".to_owned();
+    let mut picture = exhibit.picture(title, 0, writes);
+    picture.notes.extend([
+        format!("The writes are those that the isolated primary or leader acknowledged in {} s. One more may be lost, which was in flight when the partition began. An instance in a hash registers only once.", length(effort).as_secs()),
+        format!("On a Cluster the library follows redirects, so none of its clients used the isolated node, and {LATE} instances fewer were started."),
+        format!("With `min-replicas-to-write 1`, Redis lost {} writes of the hash instead of {}. Callers of the library lost sight of {} instances with it, and of {} without it. The price was not measured: Redis refuses writes while no replica follows.", with_replicas.median, sentinel.median, ours_with_replicas.median, ours.median),
+    ]);
     Ok(Finding {
         name: "partition",
         claim: "Redis Sentinel and Cluster lose acknowledged writes, and Raft does not",
         verdict,
+        ruling: verdict.choose(["True, with this library too", "True of some topologies", "Not confirmed"]),
         headline: format!(
-            "Redis under Sentinel lost {} acknowledged writes in a partition, and etcd lost {}.",
+            "Redis under Sentinel lost {} of the {} writes that an isolated primary had acknowledged, and etcd lost {}{}.",
             sentinel.median,
+            acknowledged.median,
             raft.at_most("writes"),
+            if all_seen { "; callers of the library saw every live instance on both" } else { "" },
         ),
-        picture: Exhibit::picture("Acknowledged writes lost in a partition", bars),
-        advice,
-        reason: match verdict {
-            Verdict::Confirmed => "In each of the three Redis topologies, and in every round, a partitioned primary acknowledged writes that it dropped when it became a replica of its successor; etcd lost none. The table below shows the registry: it loses writes with its Redis, and live instances register again on their own.",
-            Verdict::InPart => "Some of the Redis topologies lose acknowledged writes, and others do not.",
-            Verdict::Refuted => "No Redis topology lost writes in every round, or etcd lost writes, too.",
-        }
-        .to_owned(),
-        exhibits: exhibits(runs).into(),
+        pictures: vec![picture],
+        failed: (hash.min > 0.0).then(|| format!("callers of a hash lost sight of {} of {live} live instances in a partition", hash.median)),
+        advice: Advice::all([
+            (verdict != Verdict::Refuted, Advice::When(Choice::Etcd, "an acknowledged registration must survive a failover".to_owned())),
+            (verdict != Verdict::Refuted, Advice::When(Choice::Neither, "both sides of a partition must accept registrations and keep them (Redis drops those of the minority side, and etcd rejects them)".to_owned())),
+            (raft.max <= 0.0, Advice::With(Choice::Etcd, "three members".to_owned())),
+            (ours.max <= 0.0 || needs_replicas, Advice::When(Choice::Redis, format!("a failover may lose acknowledged registrations, but live instances register again (callers saw all {live} of them {} s after a partition)", trial::AFTER.as_secs()))),
+            (true, Advice::With(Choice::Redis, "a primary, two replicas and three sentinels".to_owned())),
+            (needs_replicas, Advice::With(Choice::Redis, "`min-replicas-to-write 1` and `min-replicas-max-lag 1`".to_owned())),
+        ]),
+        reason: verdict.choose([
+            "In each of the three Redis topologies, and in every round, a partitioned primary acknowledged writes that it dropped when it became a replica of its successor; etcd lost none. The library loses writes with its Redis, and live instances register again on their own.",
+            "Some of the Redis topologies lose acknowledged writes, and others do not.",
+            "No Redis topology lost writes in every round, or etcd lost writes, too.",
+        ]).to_owned(),
+        exhibits: vec![exhibit],
         method: vec![
             format!("The primary or leader is partitioned from all other servers for {} s: messages between them are dropped, and connections stay open. It is the minority side. Some clients are on its side and reach no other server until the partition heals; all other clients do not reach it. A primary that is silent for 1 s is replaced (Sentinel, Cluster); etcd elects a new leader after 1 s. With min-replicas 1 the servers have `min-replicas-to-write 1` and `min-replicas-max-lag 1`.", length(effort).as_secs()),
-            format!("On both sides a client registers one instance after the other, and gives up on one after 1 s. A write is lost if it was acknowledged on either side and is missing after the partition, when the isolated server is a replica or follower. A round without a failover is invalid.{counted}"),
-            format!("{LIVE} instances live on the majority side all the time, and {LATE} start on the minority side a second after the partition. A hash is written once; keys with a ttl of 5 s are set again every third of it; the registry renews its own registrations (ttl 5 s). Callers are on the majority side: with plain Redis they read everything every 50 ms, and keep the last answer; with the registry they have a view, which retains instances that disappear while the store is in trouble. The figures show what callers see, not what is in the store, until {} s after the end.", trial::AFTER.as_secs()),
-            "Plain Redis is used through the Sentinel client and the cluster client of the `redis` crate. On a Cluster the registry connects to the address that the cluster gives for a node, and so no client registers with it on the minority side. A dash stands for a figure that was not measured.".to_owned(),
+            format!("On both sides a client registers one instance after the other, and gives up on one after 1 s. A write is lost if it was acknowledged on either side and is missing after the partition, when the isolated server is a replica or follower. Lost writes may be more than the acknowledged ones by one, which began before the partition. A round without a failover is invalid.{counted}"),
+            format!("{LIVE} instances live on the majority side all the time, and {LATE} start on the minority side a second after the partition. A hash is written once; keys with a ttl of 5 s are set again every third of it; the library renews its own registrations (ttl 5 s). Callers are on the majority side: with plain Redis they read everything every 50 ms, and keep the last answer; with the library they have a view, which retains instances that disappear while the store is in trouble. The figures show what callers see, not what is in the store, until {} s after the end.", trial::AFTER.as_secs()),
+            "Plain Redis is used through the Sentinel client and the cluster client of the `redis` crate. On a Cluster the library connects to the address that the cluster gives for a node, and so no client registers with it on the minority side. A dash stands for a figure that was not measured.".to_owned(),
             "Median of the rounds, with minimum and maximum. Verdict: confirmed if plain Redis loses writes in each of the three topologies in every round, and etcd none; in part if in some; else refuted.".to_owned(),
         ],
         repeat: super::repeat("partition", effort),
@@ -109,52 +120,51 @@ fn spread(
     Spread::of(runs[&topology].iter().map(|run| figure(&run[&arm])))
 }
 
-fn exhibits(runs: &Runs) -> [Exhibit; 2] {
+fn exhibit(runs: &Runs, length: Duration) -> Exhibit {
+    let unlisted = format!("unlisted meanwhile, of {LIVE}");
+    let late = format!("started on the minority side, listed at the end, of {LATE}");
     let columns = [
+        "lost sight of",
+        "lost writes",
         "acknowledged on the minority side",
-        "after the takeover",
-        "lost",
-        "longest unavailability on the other, s",
+        "of these, after the takeover",
+        "longest unavailability on the majority side, s",
+        &unlisted,
+        "for at most, s",
+        &late,
     ];
-    let title = "Acknowledged writes lost after a partition";
-    let mut writes = Exhibit::new(title, &columns, &["lost"]);
-    let columns =
-        ["unlisted meanwhile", "for at most, s", "started on the minority side, listed at the end"];
-    let title = format!("How many of the {} live instances callers did not see", LIVE + LATE);
-    let mut instances = Exhibit::new(title, &columns, &["meanwhile", "at the end"]);
+    let title = format!("What a partition of {} s costs", length.as_secs());
+    let mut exhibit = Exhibit::new(title, &columns);
     for (topology, arm) in
         Topology::ALL.iter().flat_map(|on| arms(*on).iter().map(move |arm| (*on, *arm)))
     {
         let name = match arm {
             ObserverArm::Publish => "hash",
             ObserverArm::Keyspace => "keys with a ttl",
-            _ => "registry",
+            _ => "service-registry",
         };
-        let name = format!("{}: {name}", topology.name());
-        let of = |figure: fn(&Run) -> f64| spread(runs, topology, arm, figure);
-        let tenths = |figure: fn(&Run) -> f64| of(figure).rounded(1).to_string();
-        let minority = |figure: fn(&Run) -> Option<usize>, unit: &str| {
+        let tenths =
+            |figure: fn(&Run) -> f64| spread(runs, topology, arm, figure).rounded(1).to_string();
+        let minority = |figure: fn(&Run) -> Option<usize>| {
             let figures = runs[&topology].iter().map(|run| figure(&run[&arm]).map(as_f64));
             let figures = figures.collect::<Option<Vec<_>>>();
-            figures.map_or_else(|| "-".into(), |figures| format!("{}{unit}", Spread::of(figures)))
+            figures.map_or_else(|| "-".into(), |figures| Spread::of(figures).to_string())
         };
-        let (lost, unlisted) = (of(|run| as_f64(run.lost)), of(|run| as_f64(run.unlisted)));
-        let late = of(|run| as_f64(run.late.unwrap_or(LATE)));
+        let late = minority(|run| run.late);
+        let live = if late == "-" { LIVE } else { LIVE + LATE };
         let cells = [
-            minority(|run| run.minority_writes, ""),
-            minority(|run| run.minority_writes_after_takeover, ""),
-            lost.to_string(),
+            format!("{} of {live}", tenths(|run| as_f64(run.unseen()))),
+            minority(|run| run.minority_writes.map(|_| run.lost)),
+            minority(|run| run.minority_writes),
+            minority(|run| run.minority_writes_after_takeover),
             tenths(|run| run.unavailability),
-        ];
-        writes.add(&name, cells, [lost.median]);
-        let cells = [
-            format!("{unlisted} of {LIVE}"),
+            tenths(|run| as_f64(run.unlisted)),
             tenths(|run| run.longest_absence),
-            minority(|run| run.late, &format!(" of {LATE}")),
+            late,
         ];
-        instances.add(&name, cells, [unlisted.median, as_f64(LATE) - late.median]);
+        exhibit.add(&format!("{}: {name}", topology.name()), cells);
     }
-    [writes, instances]
+    exhibit
 }
 
 #[cfg(test)]

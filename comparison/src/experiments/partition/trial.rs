@@ -19,22 +19,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// The number of instances that live on the majority side all the time.
 pub(super) const LIVE: usize = 10;
-
 /// The number of instances that start on the minority side a second after the partition.
 pub(super) const LATE: usize = 5;
-
 const BEFORE: Duration = Duration::from_secs(1);
 pub(super) const AFTER: Duration = Duration::from_secs(5);
-
 /// The time between two writes, on each side.
 const WRITE_INTERVAL: Duration = Duration::from_millis(10);
-
 /// The minimum unavailability of the majority side. A failover takes a second.
 const MIN_UNAVAILABILITY: Duration = Duration::from_millis(500);
-
 /// The timeout of a write, including retries of the client.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// The time between two samples of what callers see.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -54,6 +48,13 @@ pub(super) struct Run {
     pub(super) longest_absence: f64,
     /// Instances started on the minority side that are listed at the end. `None` without a client there.
     pub(super) late: Option<usize>,
+}
+
+impl Run {
+    /// Returns how many live instances callers lost sight of: on the majority side meanwhile, others at the end.
+    pub(super) fn unseen(&self) -> usize {
+        self.unlisted + self.late.map_or(0, |late| LATE - late)
+    }
 }
 
 struct Timeline {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Mode {
-    /// The registry on a Redis with default settings: no append-only file, periodic snapshots.
+    /// The registry on a Redis with the snapshots of redis.conf, and no append-only file.
     RedisDefault,
     /// The registry on a Redis with an append-only file, synced every second.
     RedisEverySecond,
@@ -31,11 +31,11 @@ impl Mode {
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::RedisDefault => "registry on Redis, default settings",
-            Self::RedisEverySecond => "registry on Redis, AOF everysec",
-            Self::RedisAlways => "registry on Redis, AOF always",
-            Self::PlainKeys => "plain keys with a ttl, AOF always",
-            Self::Etcd => "registry on etcd",
+            Self::RedisDefault => "service-registry on Redis, snapshots only",
+            Self::RedisEverySecond => "service-registry on Redis, AOF everysec",
+            Self::RedisAlways => "service-registry on Redis, AOF always",
+            Self::PlainKeys => "Redis: keys with a ttl, AOF always",
+            Self::Etcd => "service-registry on etcd",
         }
     }
 

@@ -14,7 +14,6 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
 pub(super) const REGISTRATIONS: usize = 200;
-
 /// The timeout to start and stop strace, and of a traced registration.
 const STRACE_TIMEOUT: Duration = Duration::from_secs(10);
 
