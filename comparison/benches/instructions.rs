@@ -1,12 +1,12 @@
-//! Instruction counts of the hot paths under valgrind, which do not depend on the load of the machine.
+//! Instruction counts of the hot paths under valgrind, which hardly depend on the load of the machine.
 //!
 //! `cargo xtask instructions` compares them with `comparison/instructions.json`. Each path runs a hundred times, so
 //! that one-time work weighs little. Setup and the final drop are not counted.
 //!
 //! Ids, leases and picks are fixed. Some randomness remains in the libraries: the seeds of std's hash maps and the
 //! order in which a view's task polls its sources cause 0.3 %. The name of the memory store's history is random, too,
-//! so only names of the usual length are used. The code reads the clock, so its instructions depend on its speed: with
-//! a twentieth of a processor, a change to a watch took 1 % fewer. So changes may differ by 2 %.
+//! so only names of the usual length are used. The code reads the clock, so its count depends on the load: with a
+//! twentieth of a processor, a change to a watch took 1 % fewer instructions. So changes may differ by 2 %.
 
 #![allow(clippy::unwrap_used)]
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun cause them")]

@@ -179,7 +179,7 @@ async fn add(
     figures.add_comparison(format!("{workload} {store}"), arms, &comparison, |x| x);
     for (n, arm) in arms.into_iter().enumerate().filter(|(_, arm)| *arm != "itself") {
         let latencies = rounds.iter().flat_map(|round| round.pair[n].iter().copied());
-        percentiles.add_latencies(workload, store, arm, &Latencies::of(latencies)?)?;
+        percentiles.add_latencies(workload, store, arm, &Latencies::new(latencies)?)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! An operator, who deletes records by hand.
+//! An operator: deletes records of the store by hand.
 
 use crate::servers::Servers;
 use crate::stage::SERVICE;

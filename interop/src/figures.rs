@@ -53,8 +53,8 @@ struct Call<'a> {
 
 impl Figures {
     /// Evaluates the events of a caller.
-    pub(crate) fn of(events: &[Event], marks: &Marks) -> Self {
-        let mut calls: Vec<Call<'_>> = events.iter().filter_map(Call::of).collect();
+    pub(crate) fn evaluate(events: &[Event], marks: &Marks) -> Self {
+        let mut calls: Vec<Call<'_>> = events.iter().filter_map(Call::from_event).collect();
         calls.retain(|call| (marks.began..marks.ended).contains(&call.start));
         let lost: Vec<&Call<'_>> = calls.iter().filter(|call| call.is_lost()).collect();
         let mut errors = BTreeMap::new();
@@ -95,7 +95,7 @@ impl Figures {
 }
 
 impl<'a> Call<'a> {
-    fn of(event: &'a Event) -> Option<Self> {
+    fn from_event(event: &'a Event) -> Option<Self> {
         match &event.what {
             What::Call { micros, address, error } => {
                 Some(Self { start: event.at, end: event.at + micros, address, error })
@@ -131,7 +131,7 @@ mod tests {
     fn calls_before_and_after_the_schedule_do_not_count() {
         let events = [call(5, 1, "a", ""), call(10, 1, "a", ""), call(20, 1, "", "refused")];
         let marks = Marks { began: 10, ended: 20, ..Marks::default() };
-        let figures = Figures::of(&events, &marks);
+        let figures = Figures::evaluate(&events, &marks);
         assert_eq!((figures.calls, figures.lost), (1, 0));
     }
 
@@ -152,7 +152,7 @@ mod tests {
             kills: vec![(30 * ms, 32 * ms)],
             ..Marks::default()
         };
-        let figures = Figures::of(&events, &marks);
+        let figures = Figures::evaluate(&events, &marks);
         assert_eq!((figures.lost, figures.under_way), (2, 1));
         assert_eq!(figures.gone_ms, Some(30), "from the kill to the call at 60 ms");
         assert_eq!(figures.gap_ms, 50, "from the response at 45 ms to that at 95 ms");
@@ -163,8 +163,8 @@ mod tests {
     fn a_server_that_is_never_called_counts_until_the_end() {
         let starts = vec![("b".to_owned(), 20_000)];
         let marks = Marks { ended: 100_000, starts, ..Marks::default() };
-        let figures = Figures::of(&[call(30_000, 5_000, "b", "")], &marks);
+        let figures = Figures::evaluate(&[call(30_000, 5_000, "b", "")], &marks);
         assert_eq!(figures.found_ms, Some(15));
-        assert_eq!(Figures::of(&[], &marks).found_ms, Some(80));
+        assert_eq!(Figures::evaluate(&[], &marks).found_ms, Some(80));
     }
 }

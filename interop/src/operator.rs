@@ -1,4 +1,4 @@
-//! An operator, who reads and deletes keys by hand.
+//! An operator: reads and deletes keys of etcd by hand.
 
 use crate::store::Store;
 use anyhow::{Context, Result, ensure};

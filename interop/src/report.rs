@@ -96,7 +96,7 @@ pub(crate) async fn execute(mut stage: Stage) -> Result<Report> {
         report.pairings.extend(fleet.callers.iter().map(|caller| Pairing {
             servers: fleet.key.trim_start_matches(PREFIX).to_owned(),
             caller: caller.language,
-            figures: Figures::of(&caller.program.events(), marks),
+            figures: Figures::evaluate(&caller.program.events(), marks),
         }));
     }
     if lag > began.elapsed() * TOLERATED_LAG && report.is_bad(&stage.spec) {

@@ -87,7 +87,7 @@ impl Latencies {
         clippy::cast_sign_loss,
         reason = "it fits 584 years"
     )]
-    pub fn of(operations: impl IntoIterator<Item = f64>) -> Result<Self> {
+    pub fn new(operations: impl IntoIterator<Item = f64>) -> Result<Self> {
         let mut histogram = Histogram::new(3)?;
         for seconds in operations {
             histogram.record((seconds * 1e9).round() as u64)?;
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_percentile_equal_to_the_maximum_is_not_reported() {
-        let few = Latencies::of((1..=100).map(|n| f64::from(n) * 1e-3)).unwrap();
+        let few = Latencies::new((1..=100).map(|n| f64::from(n) * 1e-3)).unwrap();
         let close = |percent, to: f64| {
             let found = few.percentile(percent).unwrap();
             assert!((found - to).abs() < to * 2e-3, "{percent}: {found}");
@@ -139,15 +139,15 @@ mod tests {
         close(50.0, 0.050);
         close(99.0, 0.099);
         assert_eq!(few.percentile(99.9), None);
-        assert!(Latencies::of([]).unwrap().range().is_none());
+        assert!(Latencies::new([]).unwrap().range().is_none());
     }
 
     #[test]
     fn rows_are_aligned() {
         let mut table = Table::percentiles();
-        let many = Latencies::of((1..=1_000).map(|n| f64::from(n) * 1e-6)).unwrap();
+        let many = Latencies::new((1..=1_000).map(|n| f64::from(n) * 1e-6)).unwrap();
         table.add_latencies("register", "etcd", "ours", &many).unwrap();
-        let few = Latencies::of([2.0e-3, 2.0e-3, 2.5e-3]).unwrap();
+        let few = Latencies::new([2.0e-3, 2.0e-3, 2.5e-3]).unwrap();
         table.add_latencies("resume/1000", "redis", "raw", &few).unwrap();
         let expected = [
             "operation    store  arm      n      min       p50       p90       p99     p99.9      max",
@@ -155,6 +155,6 @@ mod tests {
             "resume/1000  redis  raw      3  2.00 ms   2.00 ms         -         -         -  2.50 ms",
         ];
         assert_eq!(table.to_string().lines().collect::<Vec<_>>(), expected);
-        assert!(table.add_latencies("none", "mem", "ours", &Latencies::of([]).unwrap()).is_err());
+        assert!(table.add_latencies("none", "mem", "ours", &Latencies::new([]).unwrap()).is_err());
     }
 }

@@ -20,12 +20,12 @@ pub struct ExpiryPlan<'a> {
     pub others: usize,
     /// The barrier at which concurrent arms wait for each other before the first registration.
     pub barrier: Option<&'a Barrier>,
-    /// The timeout after the last ttl. An expiry that was not seen by then counts as this late.
+    /// The timeout after the last ttl. An expiry that was not seen by then counts with this time.
     pub patience: Duration,
 }
 
-/// Registers instances and renews none. Returns for each how long after its ttl the expiry was seen. A ttl begins
-/// before the call of `register`.
+/// Registers instances and renews none. Returns for each instance how long after its ttl a watch showed the expiry. The
+/// ttl begins before the call of `register`.
 pub async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>> {
     let mut generator = RequestGenerator::new(Workload::Register)?;
     let others = RequestGenerator::new(Workload::Register)?.register(arm, plan.others).await?;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// The capacity of a channel. One would do, because each change is delivered before the next one.
+/// The capacity of a channel. A capacity of 1 would suffice, because each change is delivered before the next one.
 const QUEUE: usize = 16;
 
 /// How a task receives a change.

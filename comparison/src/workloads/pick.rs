@@ -30,10 +30,10 @@ pub struct Picks {
 
 impl Picks {
     pub async fn new() -> Result<Self> {
-        Self::of(ServiceFixture::new(INSTANCES).await?.view)
+        Self::from_view(ServiceFixture::new(INSTANCES).await?.view)
     }
 
-    pub fn of(view: View) -> Result<Self> {
+    pub fn from_view(view: View) -> Result<Self> {
         let (slice, name) = (view.state().records().clone(), view.service().clone());
         let others = (1..SERVICES).map(|n| Ok((format!("bench-{n}").parse()?, slice.clone())));
         let mut map = others.collect::<Result<HashMap<_, _>>>()?;

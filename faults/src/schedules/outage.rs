@@ -33,13 +33,14 @@ pub(super) async fn restart(stage: &mut Stage, data: Data) -> Result<Evidence> {
         ensure!(refused, "no effect: {address} accepts connections");
     }
     let is_stale = |tap: &&Arc<Tap>| tap.last().is_some_and(|one| one.status == Status::Stale);
-    let (stale, views) = (stage.taps.iter().filter(is_stale).count(), stage.taps.len());
+    let (stale_views, views) = (stage.taps.iter().filter(is_stale).count(), stage.taps.len());
     stage.servers.restart().await?;
     let healed = Instant::now();
     let listed = stage.direct.load(&canary, &CallOptions::DEFAULT).await?.records().len();
     let expected = usize::from(data == Data::Kept);
     ensure!(listed == expected, "no effect: {listed} of 1 old records is listed, data {data:?}");
-    let proof = format!("killed for {length:?}, data {data:?}, {stale} of {views} views stale");
+    let proof =
+        format!("killed for {length:?}, data {data:?}, {stale_views} of {views} views stale");
     Ok(Evidence::of_outage(began, healed, stage.ttl, proof))
 }
 

@@ -265,7 +265,7 @@ fn add_percentiles(
     name: impl Fn(&str) -> String,
     micros: Vec<f64>,
 ) -> Result<()> {
-    let latencies = Latencies::of(micros.into_iter().map(|micros| micros / 1e6))?;
+    let latencies = Latencies::new(micros.into_iter().map(|micros| micros / 1e6))?;
     for percent in [50.0, 99.0] {
         if let Some(seconds) = latencies.percentile(percent) {
             figures.add(Figure::timed(name(&format!("p{percent}")), seconds * 1e6, "us"));

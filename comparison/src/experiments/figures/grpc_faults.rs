@@ -115,7 +115,7 @@ fn add(figures: &mut Figures, arm: ChannelArm, schedule: &Schedule, run: &Run) -
         let ours = arm == ChannelArm::Ours;
         figures.add(if ours { figure.at_most(limit) } else { figure });
         let due = run.calls.iter().filter(|call| (from..to).contains(&call.due));
-        let took = Latencies::of(due.map(|call| call.took.as_secs_f64()))?;
+        let took = Latencies::new(due.map(|call| call.took.as_secs_f64()))?;
         let p99 = took.percentile(99.0).unwrap_or(f64::NAN) * 1e3;
         figures.add(Figure::timed(format!("{name}: p99 {what}"), p99, "ms"));
     }

@@ -1,4 +1,4 @@
-//! The number of connections that a change moves, of a client that connects to 32 of 1,000 instances. go-zero takes the
+//! Counts the connections that a change moves for a client that connects to 32 of 1,000 instances. go-zero takes the
 //! first 32 of a new shuffle at each change (`subset` in its `zrpc/resolver/internal`).
 
 use crate::harness::{Figure, Figures, as_f64};
@@ -24,7 +24,7 @@ pub(super) fn figures(quick: bool) -> Figures {
         let mean = Figure::counted(name("mean"), mean, "");
         figures.add(if arm == "ours" { mean.at_most(1.0) } else { mean });
     }
-    figures.note(format!("{changes} changes to {INSTANCES} instances, each of which adds or removes one; every fourth removes a connected one; a closed connection and its replacement count as one"));
+    figures.note(format!("{changes} changes to {INSTANCES} instances, each of which adds or removes one; every fourth change removes a connected instance; a closed connection and its replacement count as one"));
     figures
 }
 
@@ -34,12 +34,12 @@ fn moved(changes: u32, choose: impl Fn(Vec<String>) -> Vec<String>) -> Vec<f64> 
     let chosen = |listed: &[String]| choose(listed.to_vec()).into_iter().collect::<BTreeSet<_>>();
     let (mut before, mut moved) = (chosen(&listed), Vec::new());
     for change in 0..changes {
-        let leaves = match change % 4 {
+        let removed = match change % 4 {
             0 => listed.iter().position(|address| before.contains(address)),
             2 => Some(fastrand::usize(..listed.len())),
             _ => None,
         };
-        match leaves {
+        match removed {
             Some(n) => drop(listed.swap_remove(n)),
             None => listed.push(format!("10.0.0.2:{change}")),
         }

@@ -32,7 +32,7 @@ struct Schedule {
 }
 
 /// The delivered changes: their latencies in each part, in microseconds, and the errors.
-struct Delivered {
+struct Deliveries {
     parts: Vec<[Mutex<Histogram<u32>>; 3]>,
     delivered: AtomicU64,
     lost: AtomicU64,
@@ -57,7 +57,7 @@ async fn run(parts: usize, length: Duration) -> Result<Figures> {
     }
     let start = Instant::now() + Duration::from_secs(2);
     let schedule = Schedule { start, changes: part * parts, part };
-    let seen = Arc::new(Delivered::new(parts)?);
+    let seen = Arc::new(Deliveries::new(parts)?);
     for n in 0..SERVICES {
         let view = view(Arc::new(registry.clone()), &service(n)?).await?;
         if n % 2 == 0 {
@@ -130,7 +130,7 @@ async fn read(
     mut updates: Updates,
     service: usize,
     schedule: Schedule,
-    seen: Arc<Delivered>,
+    seen: Arc<Deliveries>,
 ) -> Result<()> {
     let (changes, mut last) = (schedule.changes / SERVICES, 0);
     while last < changes {
@@ -169,7 +169,7 @@ impl Schedule {
     }
 }
 
-impl Delivered {
+impl Deliveries {
     fn new(parts: usize) -> Result<Self> {
         // Latencies up to a minute.
         let new = || Histogram::new_with_bounds(1, 60_000_000, 3).map(Mutex::new);

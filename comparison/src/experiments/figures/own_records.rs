@@ -80,7 +80,7 @@ async fn measure_restoration(figures: &mut Figures, store: Store, rounds: usize)
     for (arm, times) in arms.filter(|(_, times)| !times.is_empty()) {
         let name = |p: &str| format!("{DELETED_COUNT} deleted records: {p} until restored, {arm}");
         figures.add(Figure::median(name("p50"), &times, "ms"));
-        let latencies = Latencies::of(times.iter().map(|ms| ms / 1e3))?;
+        let latencies = Latencies::new(times.iter().map(|ms| ms / 1e3))?;
         let p99 = latencies.percentile(99.0).unwrap_or(f64::NAN) * 1e3;
         let figure = Figure::timed(name("p99"), p99, "ms");
         figures.add(if arm == "ours" { figure.at_most(50.0) } else { figure });

@@ -94,11 +94,11 @@ fn with_writer(figures: &mut Figures, quick: bool) -> Result<()> {
         let mut rates = Vec::new();
         for arm in ARMS {
             let samples: [_; 2] = one_thread()?.block_on(in_turns(rounds, async |n| {
-                let writes = n == 1;
-                writer.set_writing(writes);
+                let is_changing = n == 1;
+                writer.set_writing(is_changing);
                 let (start, before) = (Instant::now(), writer.changes());
                 let took = arm.time(&picks, many);
-                if writes {
+                if is_changing {
                     let changes = as_f64(writer.changes() - before);
                     rates.push(changes / start.elapsed().as_secs_f64());
                 }
@@ -138,7 +138,7 @@ impl Writer {
             })
         });
         let view = started.recv().context("the writer did not start")?;
-        Ok((Self { control, thread }, Picks::of(view)?))
+        Ok((Self { control, thread }, Picks::from_view(view)?))
     }
 
     /// Starts or stops the changes.
