@@ -112,8 +112,8 @@ fn an_error_names_the_wrong_field() {
         ),
         ("ServiceRegistry: {Url: mem}", "`ServiceRegistry.Url` cannot be used"),
         ("ServiceRegistry: {Url: 'mem://', Key: /a}", "`ServiceRegistry.Key` cannot be used"),
-        ("Timeout: 5s", "`Timeout` is not a whole number"),
-        ("NonBlock: 'false'", "`NonBlock` is not `true` or `false`"),
+        ("Timeout: 5s", "`Timeout` must be a whole number of 64 bits"),
+        ("NonBlock: 'false'", "`NonBlock` must be `true` or `false`, without quotes"),
         (
             "{Target: 'direct:///a:1', App: a, Token: '${T}'}",
             "`Token` cannot be used: it contains a variable",
@@ -176,5 +176,5 @@ async fn a_blocking_client_waits_three_seconds_for_an_endpoint() {
     assert!(begun.elapsed().is_zero(), "a client does not wait by default");
     let error = connect("{Endpoints: ['127.0.0.1:1'], NonBlock: false}").await.unwrap_err();
     assert_eq!((error.kind(), begun.elapsed().as_secs()), (ErrorKind::Unavailable, 3));
-    assert!(error.chain().to_string().contains("can be reached: Connection refused"));
+    assert!(error.chain().to_string().contains("can be reached (1 tried): Connection refused"));
 }

@@ -211,7 +211,7 @@ fn the_section_service_registry_replaces_etcd() {
     assert_eq!(service(&named), "a");
 }
 
-/// Prevents a bug: a service's own field `Registry` silently replaced `Etcd.Hosts`.
+/// Regression: a service's own field `Registry` silently replaced `Etcd.Hosts`.
 #[test]
 fn own_fields_of_a_service_can_have_any_name_except_service_registry() {
     let others =
@@ -248,7 +248,7 @@ fn an_error_names_the_wrong_field() {
     for (yaml, hint) in [
         ("ListenOn: ':80'".to_owned(), "`Name` is missing"),
         ("Name: a".to_owned(), "`ListenOn` is missing"),
-        ("{Name: 7, ListenOn: ':80'}".to_owned(), "`Name` is not a text: put it in quotes"),
+        ("{Name: 7, ListenOn: ':80'}".to_owned(), "`Name` is not a string: put it in quotes"),
         (
             "{Name: a, ListenOn: '8080'}".to_owned(),
             "`ListenOn` cannot be used: the address to listen on is not",
@@ -260,8 +260,8 @@ fn an_error_names_the_wrong_field() {
         (etcd("Hosts: ['h:x'], Key: a"), "`Etcd.Hosts` cannot"),
         (etcd("Hosts: ['h/p'], Key: a"), "an entry that is not"),
         (etcd("Hosts: ['https://h', h2], Key: a"), "mixes protocols"),
-        (etcd("Hosts: [h], hosts: [h], Key: a"), "`Etcd.Hosts` is stated twice in different case"),
-        (etcd("Hosts: [h], Key: a, ID: '9'"), "`Etcd.ID` is not a whole number"),
+        (etcd("Hosts: [h], hosts: [h], Key: a"), "`Etcd.Hosts` is given twice, in different case"),
+        (etcd("Hosts: [h], Key: a, ID: '9'"), "`Etcd.ID` must be a whole number of 64 bits"),
         (own("Url: redis"), "`ServiceRegistry.Url` cannot be used"),
         (own("Url: 'mem://?ttl=0s'"), "100ms to 1day, such as `10s`"),
         (own("Url: 'mem://', Key: a/"), "`ServiceRegistry.Key` cannot be used"),
@@ -271,18 +271,21 @@ fn an_error_names_the_wrong_field() {
         (own("Weight: -1"), "`ServiceRegistry.Weight` is not within 0"),
         (
             own("Metadata: {v: 1.10}"),
-            "`ServiceRegistry.Metadata.v` is not a text: put it in quotes",
+            "`ServiceRegistry.Metadata.v` is not a string: put it in quotes",
         ),
         (
             "{Name: a/, ListenOn: ':80', ServiceRegistry: {Url: 'mem://'}}".to_owned(),
             "`Name` cannot be used",
         ),
-        ("{Name: a, ListenOn: ':80', Timeout: 5s}".to_owned(), "`Timeout` is not a whole number"),
+        (
+            "{Name: a, ListenOn: ':80', Timeout: 5s}".to_owned(),
+            "`Timeout` must be a whole number of 64 bits",
+        ),
         ("{Name: a, ListenOn: ':80', Mode: fast}".to_owned(), "`Mode` is not one of `dev`, `test`"),
         ("{Name: a, ListenOn: ':80', CpuThreshold: 1000}".to_owned(), "from 0 to 999"),
-        ("Name: a\nListenOn: [1]\n".to_owned(), "`ListenOn` is not a text"),
-        ("Name: a\nName: b\n".to_owned(), "`Name` is stated twice, line=`2`"),
-        ("Name: a\nname: b\n".to_owned(), "`Name` is stated twice in different case"),
+        ("Name: a\nListenOn: [1]\n".to_owned(), "`ListenOn` is not a string"),
+        ("Name: a\nName: b\n".to_owned(), "`Name` is given twice, line=`2`"),
+        ("Name: a\nname: b\n".to_owned(), "`Name` is given twice, in different case"),
         ("Name: \"a".to_owned(), "the YAML is malformed"),
         (String::new(), "a map of fields"),
         ("text".to_owned(), "a map of fields"),
@@ -292,7 +295,7 @@ fn an_error_names_the_wrong_field() {
     }
 }
 
-/// Prevents a bug: a server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its
+/// Regression: a server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its
 /// password.
 #[test]
 fn a_variable_is_refused_and_its_field_is_named() {

@@ -3,7 +3,7 @@
 use super::etcd::EtcdSection;
 use super::loader::Loader;
 use super::own::OwnSection;
-use super::section::{Kind, Other, Section};
+use super::section::{FieldKind, Section, UnusedField};
 use super::{Format, invalid};
 use crate::grpc::{Channel, ChannelOptions, ChannelTarget, connect_channel, connect_channel_lazy};
 use crate::store::Secret;
@@ -64,14 +64,14 @@ pub struct ClientConfig {
 /// go-zero's default, in milliseconds.
 const DEFAULT_TIMEOUT: i64 = 2000;
 
-/// Fields of `RpcClientConf` whose types are checked as go-zero does. `NonBlock` and `Timeout` are here because go-zero
-/// refuses `null` for them.
-const OTHERS: [Other; 5] = [
-    Other::with_default("NonBlock", Kind::Flag),
-    Other::with_default("Timeout", Kind::Integer),
-    Other::optional("KeepaliveTime", Kind::Duration),
-    Other::with_default("Middlewares", Kind::Map),
-    Other::with_default("BalancerName", Kind::Text),
+/// Fields of `RpcClientConf` whose types are checked as in go-zero. This library uses `NonBlock` and `Timeout`; they
+/// are listed because go-zero refuses `null` for them.
+const CHECKED_FIELDS: [UnusedField; 5] = [
+    UnusedField::with_default("NonBlock", FieldKind::Flag),
+    UnusedField::with_default("Timeout", FieldKind::Integer),
+    UnusedField::optional("KeepaliveTime", FieldKind::Duration),
+    UnusedField::with_default("Middlewares", FieldKind::Map),
+    UnusedField::with_default("BalancerName", FieldKind::Text),
 ];
 
 /// How long to wait for an endpoint if `NonBlock` is `false`.
@@ -97,11 +97,11 @@ impl ClientConfig {
     }
 
     fn new(config: &Section) -> Result<Self> {
-        config.check(&OTHERS)?;
+        config.check(&CHECKED_FIELDS)?;
         let timeout = config.integer("Timeout")?.unwrap_or(DEFAULT_TIMEOUT);
         let timeout = u64::try_from(timeout).ok().filter(|millis| *millis != 0);
-        let app = config.stated("App")?.map(str::to_owned);
-        let token = config.stated("Token")?.map(Secret::new);
+        let app = config.non_empty_text("App")?.map(str::to_owned);
+        let token = config.non_empty_text("Token")?.map(Secret::new);
         Ok(Self {
             credentials: app.zip(token),
             timeout: timeout.map(Duration::from_millis),
@@ -190,21 +190,22 @@ impl<'de> Deserialize<'de> for ClientConfig {
 /// Returns the target, by go-zero's precedence. As in go-zero, unused fields must still have the right type.
 fn target(config: &Section) -> Result<ChannelTarget> {
     let endpoints = config.texts("Endpoints")?.unwrap_or_default();
-    let target = config.stated("Target")?;
+    let target = config.non_empty_text("Target")?;
     let (etcd, own) = (EtcdSection::of(config)?, OwnSection::of(config)?);
     if !endpoints.is_empty() {
         // go-zero joins them by commas.
         let parts = endpoints.iter().flat_map(|endpoint| endpoint.split(','));
         let addresses = parts.filter(|part| !part.is_empty()).map(Address::new);
-        let addresses: Vec<_> =
-            addresses.collect::<Result<_>>().map_err(|error| config.refused("Endpoints", error))?;
+        let addresses: Vec<_> = addresses
+            .collect::<Result<_>>()
+            .map_err(|error| config.with_field("Endpoints", error))?;
         if addresses.is_empty() {
-            return Err(config.wrong("Endpoints", "has no address in it"));
+            return Err(config.field_error("Endpoints", "contains no address"));
         }
         return Ok(ChannelTarget::Direct(addresses));
     }
     if let Some(target) = target {
-        return target.parse().map_err(|error| config.refused("Target", error));
+        return target.parse().map_err(|error| config.with_field("Target", error));
     }
     let mut place = None;
     let mut skips_verification = false;

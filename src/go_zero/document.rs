@@ -48,7 +48,7 @@ impl Format {
 fn parse_toml(text: &str) -> Result<Value> {
     let value: Value = toml::from_str(text).map_err(|error| {
         // The parser's own message may quote the text, which may contain a password.
-        let wrong = "the TOML is malformed, or states a field twice";
+        let wrong = "the TOML is malformed, or gives a field twice";
         let Some(span) = error.span() else { return invalid(wrong) };
         let line = text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1;
         invalid(format!("{wrong}, line=`{line}`"))
@@ -61,7 +61,7 @@ fn parse_json(text: &str) -> Result<Value> {
 }
 
 fn explain_json(error: &serde_json::Error) -> Error {
-    // A data error comes from `Value` and names a field that is stated twice. Messages of serde_json may quote the
+    // A data error comes from `Value` and names a field that is given twice. Messages of serde_json may quote the
     // text.
     if error.classify() == Category::Data {
         return invalid(error.to_string());

@@ -34,12 +34,12 @@ impl EtcdSection {
         let key = etcd.text("Key")?.filter(|key| !key.is_empty()).map(str::to_owned);
         let hosts = etcd.texts("Hosts")?.ok_or_else(|| match key {
             Some(_) => missing_hosts(),
-            None => etcd.wrong("Hosts", "is missing: set it, or leave out `Etcd`"),
+            None => etcd.field_error("Hosts", "is missing: set it, or leave out `Etcd`"),
         })?;
         if etcd.text("Key")?.is_none() {
             return Err(missing_key());
         }
-        let (user, pass) = (etcd.stated("User")?, etcd.stated("Pass")?);
+        let (user, pass) = (etcd.non_empty_text("User")?, etcd.non_empty_text("Pass")?);
         Ok(Some(Self {
             hosts,
             key,
@@ -124,7 +124,7 @@ fn missing_key() -> Error {
 
 /// Returns the paths of the TLS files, if they are set.
 fn files(etcd: &Section) -> Result<Option<[String; 3]>> {
-    let [cert, key, ca] = FILES.map(|(field, _)| etcd.stated(field));
+    let [cert, key, ca] = FILES.map(|(field, _)| etcd.non_empty_text(field));
     let [cert, key, ca] = [cert?, key?, ca?];
     let is_there = |(field, _): (&str, &str)| Ok(etcd.find(field)?.is_some());
     let is_there: Vec<bool> = FILES.into_iter().map(is_there).collect::<Result<_>>()?;

@@ -1,6 +1,6 @@
 //! The serde deserializer of parsed values.
 
-use super::value::{Exact, Fields, StatedTwice, Value, find};
+use super::value::{Exact, Fields, GivenTwice, Value, find};
 use super::variables::has_variable;
 use super::wrong::Wrong;
 use serde::Deserializer;
@@ -15,8 +15,8 @@ pub(super) const CONFIG: &str = "$service_registry::go_zero::Config";
 /// The section that is inherited.
 const ETCD: &str = "Etcd";
 
-/// The error message for a text with a variable.
-pub(super) const VARIABLE: &str = "it contains a variable (`$`), and variables are not expanded: read the \
+/// What is wrong with a text that contains a variable, and how to read it.
+pub(super) const VARIABLE_ADVICE: &str = "it contains a variable (`$`), and variables are not expanded: read the \
      configuration with `Loader::use_env`, or with `Loader::literal` if the `$` is literal";
 
 /// A value with the `Etcd` section that it inherits.
@@ -26,21 +26,25 @@ pub(super) struct Node<'a> {
     /// The `Etcd` section of the maps around it.
     etcd: Option<Rc<Value>>,
     /// Whether a `$` in a text is an ordinary character.
-    literal: bool,
+    dollar_is_literal: bool,
 }
 
 impl<'a> Node<'a> {
-    pub(super) fn new(value: &'a Value, literal: bool) -> Self {
-        Self { value, etcd: None, literal }
+    pub(super) fn new(value: &'a Value, dollar_is_literal: bool) -> Self {
+        Self { value, etcd: None, dollar_is_literal }
     }
 
     /// Returns the node of a nested value.
     fn inner(&self, value: &'a Value, etcd: Option<Rc<Value>>) -> Self {
-        Self { value, etcd, literal: self.literal }
+        Self { value, etcd, dollar_is_literal: self.dollar_is_literal }
     }
 
-    fn checked<'t>(&self, text: &'t str) -> Result<&'t str, Wrong> {
-        if self.literal || !has_variable(text) { Ok(text) } else { Err(Wrong::custom(VARIABLE)) }
+    fn reject_variable<'t>(&self, text: &'t str) -> Result<&'t str, Wrong> {
+        if self.dollar_is_literal || !has_variable(text) {
+            Ok(text)
+        } else {
+            Err(Wrong::custom(VARIABLE_ADVICE))
+        }
     }
 
     /// Visits the fields of a map, which inherit the effective `Etcd` of the map.
@@ -55,7 +59,7 @@ impl<'a> Node<'a> {
 }
 
 /// Returns the effective `Etcd` of a map: its own, completed with the fields of the inherited one.
-fn inherit(fields: &Fields, around: Option<&Rc<Value>>) -> Result<Option<Rc<Value>>, StatedTwice> {
+fn inherit(fields: &Fields, around: Option<&Rc<Value>>) -> Result<Option<Rc<Value>>, GivenTwice> {
     let Some(own) = find(fields, ETCD)? else { return Ok(around.cloned()) };
     let (Value::Map(own_fields), Some(Value::Map(around))) = (own, around.map(|etcd| &**etcd))
     else {
@@ -107,7 +111,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.value {
             Value::Number(number) => visitor.visit_str(&number.written),
-            Value::Text(text) => visitor.visit_str(self.checked(text)?),
+            Value::Text(text) => visitor.visit_str(self.reject_variable(text)?),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -138,10 +142,10 @@ impl<'de> Deserializer<'de> for Node<'_> {
         match (name, self.value, &self.etcd) {
             (CONFIG, Value::Map(fields), Some(around)) => {
                 let etcd = inherit(fields, Some(around));
-                let etcd = etcd.map_err(|StatedTwice| Wrong::custom("`Etcd` is stated twice"))?;
+                let etcd = etcd.map_err(|GivenTwice| Wrong::custom("`Etcd` is given twice"))?;
                 let whole = etcd.map(|etcd| with_etcd(fields, &etcd));
                 let value = whole.as_ref().unwrap_or(self.value);
-                visitor.visit_newtype_struct(Node::new(value, self.literal))
+                visitor.visit_newtype_struct(Node::new(value, self.dollar_is_literal))
             }
             _ => visitor.visit_newtype_struct(self),
         }
@@ -155,7 +159,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
     ) -> Result<V::Value, Wrong> {
         match self.value {
             Value::Text(text) => {
-                let name = self.checked(text)?.to_owned();
+                let name = self.reject_variable(text)?.to_owned();
                 visitor.visit_enum(Variant { name, content: None })
             }
             Value::Map(fields) => match fields.as_slice() {

@@ -31,7 +31,7 @@ impl OwnSection {
             if !FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name)) {
                 let known = FIELDS.join("`, `");
                 let name = name.escape_debug().to_string();
-                return Err(own.wrong(&name, &format!("is unknown, known are: `{known}`")));
+                return Err(own.field_error(&name, &format!("is unknown, known are: `{known}`")));
             }
         }
         Ok(Some(Self(own)))
@@ -43,48 +43,50 @@ impl OwnSection {
         &self,
         others: &[(&str, Option<&str>)],
     ) -> Result<Option<(Target, ServiceName)>> {
-        let Some(url) = self.0.stated("Url")? else {
-            return match self.0.stated("Key")? {
+        let Some(url) = self.0.non_empty_text("Url")? else {
+            return match self.0.non_empty_text("Key")? {
                 None => Ok(None),
-                Some(_) => {
-                    Err(self.0.wrong("Url", "is missing: set it beside `ServiceRegistry.Key`"))
-                }
+                Some(_) => Err(self
+                    .0
+                    .field_error("Url", "is missing: set it beside `ServiceRegistry.Key`")),
             };
         };
-        let registry = url.parse().map_err(|error| self.0.refused("Url", error))?;
-        if let Some(key) = self.0.stated("Key")? {
-            let service = key.parse().map_err(|error| self.0.refused("Key", error))?;
+        let registry = url.parse().map_err(|error| self.0.with_field("Url", error))?;
+        if let Some(key) = self.0.non_empty_text("Key")? {
+            let service = key.parse().map_err(|error| self.0.with_field("Key", error))?;
             return Ok(Some((registry, service)));
         }
         let other = others.iter().find_map(|(field, key)| Some((field, (*key)?)));
         let (field, key) = other.ok_or_else(|| {
-            self.0.wrong("Key", "is missing: set it beside `ServiceRegistry.Url`")
+            self.0.field_error("Key", "is missing: set it beside `ServiceRegistry.Url`")
         })?;
         let service = key.parse().map_err(|error| super::refused(field, error))?;
         Ok(Some((registry, service)))
     }
 
     pub(super) fn advertise(&self, mut advertise: Advertise) -> Result<Advertise> {
-        if let Some(address) = self.0.stated("AdvertiseOn")? {
-            let stated = advertise.with_address(address);
-            advertise = stated.map_err(|error| self.0.refused("AdvertiseOn", error))?;
+        if let Some(address) = self.0.non_empty_text("AdvertiseOn")? {
+            let changed = advertise.with_address(address);
+            advertise = changed.map_err(|error| self.0.with_field("AdvertiseOn", error))?;
         }
-        if let Some(interface) = self.0.stated("Interface")? {
+        if let Some(interface) = self.0.non_empty_text("Interface")? {
             advertise = advertise.with_interface(interface);
         }
-        if let Some(cidr) = self.0.stated("Cidr")? {
-            advertise = advertise.with_cidr(cidr).map_err(|error| self.0.refused("Cidr", error))?;
+        if let Some(cidr) = self.0.non_empty_text("Cidr")? {
+            advertise =
+                advertise.with_cidr(cidr).map_err(|error| self.0.with_field("Cidr", error))?;
         }
         Ok(advertise)
     }
 
     pub(super) fn weight(&self) -> Result<u32> {
         let Some(weight) = self.0.integer("Weight")? else { return Ok(DEFAULT_WEIGHT) };
-        u32::try_from(weight).map_err(|_| self.0.wrong("Weight", "is not within 0 to 4294967295"))
+        u32::try_from(weight)
+            .map_err(|_| self.0.field_error("Weight", "is not within 0 to 4294967295"))
     }
 
     pub(super) fn metadata(&self) -> Result<BTreeMap<String, String>> {
-        // YAML reads an unquoted version `1.10` as the number 1.1, so only texts are accepted.
+        // YAML reads an unquoted version `1.10` as the number 1.1, so only strings are accepted.
         let metadata = self.0.section("Metadata", "ServiceRegistry.Metadata.")?;
         metadata.map_or_else(|| Ok(BTreeMap::new()), |metadata| metadata.all_texts())
     }

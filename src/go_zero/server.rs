@@ -5,7 +5,7 @@ use super::etcd::EtcdSection;
 use super::invalid;
 use super::loader::Loader;
 use super::own::OwnSection;
-use super::section::{Kind, Other, Section};
+use super::section::{FieldKind, Section, UnusedField};
 use crate::advertise::{Advertise, ListenOn};
 use crate::store::{DEFAULT_WEIGHT, LeaseId, Target};
 use crate::{Client, Instance, InstanceId, Registration, RegistrationOptions, Result, ServiceName};
@@ -57,24 +57,25 @@ pub struct ServerConfig {
     metadata: BTreeMap<String, String>,
 }
 
-/// Fields of `RpcServerConf` and `service.ServiceConf` that only go-zero uses. Their types are checked as go-zero does.
-const OTHERS: [Other; 16] = [
-    Other::with_default("Log", Kind::Map),
-    Other::with_default("Mode", Kind::OneOf(&["dev", "test", "rt", "pre", "pro"])),
-    Other::optional("MetricsUrl", Kind::Text),
-    Other::optional("Prometheus", Kind::Map),
-    Other::optional("Telemetry", Kind::Map),
-    Other::optional("DevServer", Kind::Map),
-    Other::optional("Shutdown", Kind::Map),
-    Other::optional("Profiling", Kind::Map),
-    Other::optional("Auth", Kind::Flag),
-    Other::optional("Redis", Kind::Map),
-    Other::optional("StrictControl", Kind::Flag),
-    Other::with_default("Timeout", Kind::Integer),
-    Other::with_default("CpuThreshold", Kind::Below(1000)),
-    Other::with_default("Health", Kind::Flag),
-    Other::with_default("Middlewares", Kind::Map),
-    Other::optional("MethodTimeouts", Kind::List),
+/// Fields of `RpcServerConf` and `service.ServiceConf` that this library does not use. Their types are checked as in
+/// go-zero.
+const UNUSED_FIELDS: [UnusedField; 16] = [
+    UnusedField::with_default("Log", FieldKind::Map),
+    UnusedField::with_default("Mode", FieldKind::OneOf(&["dev", "test", "rt", "pre", "pro"])),
+    UnusedField::optional("MetricsUrl", FieldKind::Text),
+    UnusedField::optional("Prometheus", FieldKind::Map),
+    UnusedField::optional("Telemetry", FieldKind::Map),
+    UnusedField::optional("DevServer", FieldKind::Map),
+    UnusedField::optional("Shutdown", FieldKind::Map),
+    UnusedField::optional("Profiling", FieldKind::Map),
+    UnusedField::optional("Auth", FieldKind::Flag),
+    UnusedField::optional("Redis", FieldKind::Map),
+    UnusedField::optional("StrictControl", FieldKind::Flag),
+    UnusedField::with_default("Timeout", FieldKind::Integer),
+    UnusedField::with_default("CpuThreshold", FieldKind::Below(1000)),
+    UnusedField::with_default("Health", FieldKind::Flag),
+    UnusedField::with_default("Middlewares", FieldKind::Map),
+    UnusedField::optional("MethodTimeouts", FieldKind::List),
 ];
 
 impl ServerConfig {
@@ -107,8 +108,8 @@ impl ServerConfig {
     fn new(config: &Section) -> Result<Self> {
         let name = config.required("Name")?;
         let listen_on = config.required("ListenOn")?.parse();
-        let listen_on = listen_on.map_err(|error| config.refused("ListenOn", error))?;
-        config.check(&OTHERS)?;
+        let listen_on = listen_on.map_err(|error| config.with_field("ListenOn", error))?;
+        config.check(&UNUSED_FIELDS)?;
         let (etcd, own) = (EtcdSection::of(config)?, OwnSection::of(config)?);
         let mut this = Self {
             name: name.to_owned(),

@@ -91,15 +91,15 @@ impl Number {
 /// # Errors
 ///
 /// If there are two such fields, in different case.
-pub(super) fn find<'a>(fields: &'a Fields, name: &str) -> Result<Option<&'a Value>, StatedTwice> {
+pub(super) fn find<'a>(fields: &'a Fields, name: &str) -> Result<Option<&'a Value>, GivenTwice> {
     let mut found = fields.iter().filter(|(field, _)| field.to_lowercase() == name.to_lowercase());
     let first = found.next().map(|(_, value)| value);
-    if found.next().is_some() { Err(StatedTwice) } else { Ok(first) }
+    if found.next().is_some() { Err(GivenTwice) } else { Ok(first) }
 }
 
-/// A field is stated twice in different case. go-zero would use either one, and not always the same.
+/// The error of a field that is given twice, in different case. go-zero uses either, and not always the same.
 #[derive(Debug)]
-pub(super) struct StatedTwice;
+pub(super) struct GivenTwice;
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -174,7 +174,7 @@ impl<'de> Visitor<'de> for AnyValue {
                 return map.next_value().map(Value::Text);
             }
             if fields.iter().any(|(field, _)| *field == name) {
-                return Err(Error::custom(stated_twice(&name)));
+                return Err(Error::custom(given_twice(&name)));
             }
             fields.push((name, map.next_value()?));
         }
@@ -182,6 +182,6 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-pub(super) fn stated_twice(name: &str) -> String {
-    format!("`{}` is stated twice", name.escape_debug())
+pub(super) fn given_twice(name: &str) -> String {
+    format!("`{}` is given twice", name.escape_debug())
 }

@@ -3,7 +3,7 @@
 mod plain;
 
 use super::invalid;
-use super::value::{Fields, Value, stated_twice};
+use super::value::{Fields, Value, given_twice};
 use crate::{Error, Result};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, Tag, options};
 use std::borrow::Cow;
@@ -97,7 +97,7 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span)>>> Builder<I> {
 
     fn map(&mut self, depth: usize) -> Result<Value> {
         let mut fields = Fields::new();
-        let mut stated: Vec<String> = Vec::new();
+        let mut given: Vec<String> = Vec::new();
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::MappingEnd) {
@@ -116,11 +116,11 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span)>>> Builder<I> {
                 continue;
             }
             let name = name_of(name, &mark)?;
-            if stated.contains(&name) {
-                return Err(at(&mark, &stated_twice(&name)));
+            if given.contains(&name) {
+                return Err(at(&mark, &given_twice(&name)));
             }
             set(&mut fields, name.clone(), value);
-            stated.push(name);
+            given.push(name);
         }
     }
 }
@@ -156,7 +156,7 @@ fn name_of(value: Value, mark: &Marker) -> Result<String> {
         Value::Number(number) => Ok(number.to_text()),
         Value::Bool(flag) => Ok(flag.to_string()),
         Value::Null | Value::Blank => Ok(String::new()),
-        Value::List(_) | Value::Map(_) => Err(at(mark, "the name of a field is not a text")),
+        Value::List(_) | Value::Map(_) => Err(at(mark, "the name of a field is not a string")),
     }
 }
 

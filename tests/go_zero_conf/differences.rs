@@ -142,12 +142,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         cases: &["server/hosts-twice.yaml"],
-        refused: Some("stated twice in different case"),
+        refused: Some("given twice, in different case"),
         why: "go-zero takes either of them at random",
     },
     Difference {
         cases: &["server/name-twice.*"],
-        refused: Some("stated twice"),
+        refused: Some("given twice"),
         why: "go-zero takes the last one silently",
     },
     Difference {

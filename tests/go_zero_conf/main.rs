@@ -94,8 +94,9 @@ fn file_is_read_as_by_go_zero_or_listed_as_a_difference() {
             }
         }
     }
-    for (at, difference) in DIFFERENCES.iter().enumerate().filter(|(at, _)| used[*at] == 0) {
-        wrong.push(format!("difference {at} has no case: {}", difference.why));
+    for (index, difference) in DIFFERENCES.iter().enumerate().filter(|(index, _)| used[*index] == 0)
+    {
+        wrong.push(format!("difference {index} has no case: {}", difference.why));
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }

@@ -94,7 +94,7 @@ fn aliases_and_merges_give_the_same_result_as_in_go() {
 #[test]
 fn invalid_yaml_is_refused_with_line_and_column() {
     for (yaml, expected) in [
-        ("a: 1\na: 2", "`a` is stated twice, line=`2`, column=`1`"),
+        ("a: 1\na: 2", "`a` is given twice, line=`2`, column=`1`"),
         ("a: 1\n---\nb: 2", "more than one document, line=`2`"),
         ("a: [1", "malformed, line="),
         ("a: *b", "line=`1`"),
@@ -102,7 +102,7 @@ fn invalid_yaml_is_refused_with_line_and_column() {
         ("a: !own 1", "the tag is not one of YAML's own"),
         ("a: !!int x", "the value does not match its tag"),
         ("a: {<<: 1}", "`<<` merges a value that is not a map"),
-        ("? [a]\n: 1", "the name of a field is not a text"),
+        ("? [a]\n: 1", "the name of a field is not a string"),
     ] {
         let message = read(yaml);
         assert!(
