@@ -213,7 +213,7 @@ impl ChannelTask {
         if let Some(error) = failed {
             let count = self.endpoints.len();
             return Connectivity::TransientFailure(format!(
-                "none of the {count} endpoints of {service} can be reached: {error}"
+                "no endpoint of {service} can be reached ({count} tried): {error}"
             ));
         }
         match &self.source {

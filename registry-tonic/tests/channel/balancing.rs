@@ -43,21 +43,21 @@ async fn slow_instance_is_avoided_even_after_the_view_changes() {
 
 /// Starts two backends. The first has just been ejected for `base`; the second is so slow that the first would
 /// be preferred without the ejection.
-async fn ejected(base: Duration) -> (Fixture, HealthClient<Channel>, Vec<Backend>) {
+async fn one_ejected_of_two(base: Duration) -> (Fixture, HealthClient<Channel>, Vec<Backend>) {
     let backends = start_backends(2);
     let fixture = Fixture::new();
     fixture.put(instance(0, &backends[0])).await;
-    // Each failure makes it look three times as slow. After two it still looks faster than the second.
+    // Each failure makes the first look three times as slow. After two failures it still looks faster than the second.
     let ejection = Some(Ejection::default().with_failures(2).with_base(base).with_max(base));
     let client = fixture.client(ChannelOptions::default().with_ejection(ejection));
     calls(&client, 1).await;
     backends[0].set(Mode::Fail(Code::Internal));
     for _ in 0..2 {
-        call(&client).await.unwrap_err(); // an only endpoint is not ejected
+        call(&client).await.unwrap_err(); // the only endpoint is not ejected
     }
     backends[1].set(Mode::Delay(Duration::from_secs(1)));
     fixture.put(instance(1, &backends[1])).await;
-    backends[1].connected(1).await;
+    backends[1].until_connected(1).await;
     until_called(&client, &backends[1], 1).await;
     // The first is no longer the only endpoint, so its next call ejects it, unless that call was made already.
     let _ = call(&client).await;
@@ -66,7 +66,7 @@ async fn ejected(base: Duration) -> (Fixture, HealthClient<Channel>, Vec<Backend
 
 #[tokio::test]
 async fn ejected_instance_gets_no_calls_even_if_the_others_are_slow() {
-    let (_world, client, backends) = ejected(Duration::from_secs(60)).await;
+    let (_fixture, client, backends) = one_ejected_of_two(Duration::from_secs(60)).await;
     let before = backends[0].calls();
     calls(&client, 5).await;
     assert_eq!(backends[0].calls(), before);
@@ -74,7 +74,7 @@ async fn ejected_instance_gets_no_calls_even_if_the_others_are_slow() {
 
 #[tokio::test]
 async fn ejected_instance_is_probed_and_serves_again() {
-    let (_world, client, backends) = ejected(Duration::from_millis(300)).await;
+    let (_fixture, client, backends) = one_ejected_of_two(Duration::from_millis(300)).await;
     backends[0].set(Mode::Serve);
     until_called(&client, &backends[0], 5).await;
 }
@@ -110,13 +110,13 @@ fn hanging_instance_is_avoided_after_its_calls_time_out() {
         until_calls_go_to(&client, &backends, |_| true).await;
         backends[0].set(Mode::Hang);
         let (before, mut failed) = (backends[0].calls(), Vec::new());
-        let reaches_it = async {
+        let reaches_the_backend = async {
             // If the backend was slow just now, it gets no call for a second.
             while backends[0].calls() == before {
                 failed.extend(call(&client).await.err());
             }
         };
-        timeout(DEADLINE, reaches_it).await.expect("the hanging backend gets no call");
+        timeout(DEADLINE, reaches_the_backend).await.expect("the hanging backend gets no call");
         for _ in 0..200 {
             failed.extend(call(&client).await.err());
         }
@@ -144,7 +144,7 @@ async fn own_zone_is_preferred_while_half_of_it_is_connected() {
     let options = ChannelOptions::default().with_zone("near");
     let client = fixture.client(options);
     for backend in &backends {
-        backend.connected(1).await;
+        backend.until_connected(1).await;
     }
     until_calls_go_to(&client, &backends, |n| n < 3).await;
     backends[0].kill();

@@ -68,7 +68,7 @@ fn permanent_ejection() -> Ejection {
     Ejection::default().with_failures(2).with_base(base).with_max(base)
 }
 
-/// Prevents a bug: a response with HTTP 200 and no gRPC status counted as a success, so its endpoint was never
+/// Regression: a response with HTTP 200 and no gRPC status counted as a success, so its endpoint was never
 /// ejected.
 #[tokio::test]
 async fn response_without_a_status_counts_as_a_failure_and_ejects() {
@@ -108,7 +108,7 @@ async fn response_without_a_status_counts_as_a_failure_and_ejects() {
     }
 }
 
-/// Prevents a bug: once the headers of the response had arrived, a call stayed open for seconds after its deadline.
+/// Regression: once the headers of the response had arrived, a call stayed open for seconds after its deadline.
 #[test]
 fn deadline_covers_the_body_of_the_response() {
     tolerating(Duration::from_secs(5), async |lag| {
@@ -129,16 +129,16 @@ fn deadline_covers_the_body_of_the_response() {
     });
 }
 
-/// Prevents a bug: a call that a server refused was retried on the same server, and failed after three refusals.
+/// Regression: a call that a server refused was retried on the same server, and failed after three refusals.
 #[tokio::test]
 async fn retry_avoids_the_endpoint_that_refused() {
     let refuse: Answer =
         |mut response| Box::pin(async move { response.send_reset(h2::Reason::REFUSED_STREAM) });
     let (refuser, backend) = (RawServer::start(refuse).await, Backend::start());
     let fixture = Fixture::new();
-    let held = fixture.put(instance(1, &backend)).await;
+    let lease = fixture.put(instance(1, &backend)).await;
     let client = fixture.client(ChannelOptions::default());
-    calls(&client, 1).await; // from now on another endpoint is ready
+    calls(&client, 1).await; // connects the other endpoint
     fixture.put(refuser.instance("refuser")).await;
     let refused_often = async {
         while refuser.calls.load(Ordering::SeqCst) < 50 {
@@ -147,14 +147,14 @@ async fn retry_avoids_the_endpoint_that_refused() {
     };
     timeout(DEADLINE, refused_often).await.unwrap();
 
-    // Without another endpoint the call goes to the refuser again, and fails in the end.
-    fixture.registry.deregister(&held, &CallOptions::DEFAULT).await.unwrap();
+    // Without another endpoint, the call is retried on the refuser until it fails.
+    fixture.registry.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
     backend.until_disconnected().await;
     assert_eq!(call(&client).await.unwrap_err().code(), Code::Unavailable);
 }
 
-/// Prevents a bug: calls waited while the channel reconnected to a dead server, which takes the whole connect timeout
-/// if nobody answers.
+/// Regression: calls waited while the channel reconnected to a dead server, which takes the whole connect timeout
+/// if the server does not answer.
 #[test]
 fn calls_fail_at_once_when_all_servers_are_dead() {
     tolerating(Duration::from_secs(5), async |lag| {
@@ -187,7 +187,7 @@ fn calls_fail_at_once_when_all_servers_are_dead() {
     });
 }
 
-/// Prevents a bug: a client that was released before its servers called a method that they did not have yet, and
+/// Regression: a client that was released before its servers called a method that they did not have yet, and
 /// ejected half of them.
 #[tokio::test]
 async fn status_unrelated_to_the_health_of_the_endpoint_does_not_eject() {

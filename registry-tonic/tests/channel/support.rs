@@ -40,7 +40,7 @@ pub(crate) enum Mode {
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
-    /// `true`: send GOAWAY and finish; dropped: end at once.
+    /// How the server ends: `true` sends GOAWAY and lets calls finish, and dropping the sender kills the server.
     end: Option<oneshot::Sender<bool>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -107,7 +107,7 @@ impl Backend {
     }
 
     /// Waits until `count` connections were accepted in total.
-    pub(crate) async fn connected(&self, count: u32) {
+    pub(crate) async fn until_connected(&self, count: u32) {
         let mut connections = self.shared.connections.subscribe();
         timeout(DEADLINE, connections.wait_for(|seen| *seen >= count)).await.unwrap().unwrap();
     }
@@ -118,7 +118,7 @@ impl Backend {
         timeout(DEADLINE, open.wait_for(|open| *open == 0)).await.unwrap().unwrap();
     }
 
-    /// Lets one open stream end.
+    /// Lets one open stream send its last message and end.
     pub(crate) fn release(&self) {
         self.shared.release.notify_one();
     }
@@ -132,16 +132,16 @@ impl Backend {
     /// Sends GOAWAY, and waits until the calls in flight have finished.
     pub(crate) async fn shut_down(&mut self) {
         self.send_goaway();
-        self.ended().await;
+        self.until_ended().await;
     }
 
-    /// Sends GOAWAY on all connections, which ends new calls.
+    /// Sends GOAWAY on all connections, so that clients send no new calls on them.
     pub(crate) fn send_goaway(&mut self) {
         self.end.take().unwrap().send(true).unwrap();
     }
 
     /// Waits until the calls in flight have finished.
-    pub(crate) async fn ended(&mut self) {
+    pub(crate) async fn until_ended(&mut self) {
         let thread = self.thread.take().unwrap();
         let joined = tokio::task::spawn_blocking(move || thread.join().unwrap());
         timeout(DEADLINE, joined).await.unwrap().unwrap();
@@ -303,7 +303,7 @@ impl Fixture {
         timeout(DEADLINE, take_over(&self.registry, &instance, &claim)).await.unwrap().unwrap()
     }
 
-    /// Registers all of them, under the ids 0, 1, ...
+    /// Registers all backends, under the ids 0, 1, ...
     pub(crate) async fn put_all(&self, backends: &[Backend]) {
         for (id, backend) in backends.iter().enumerate() {
             self.put(instance(id, backend)).await;
@@ -326,7 +326,7 @@ pub(crate) async fn call(client: &HealthClient<Channel>) -> Result<(), Status> {
     timeout(DEADLINE, check).await.expect("the call does not end").map(drop)
 }
 
-/// Makes `count` calls, one after the other, and expects that none fails.
+/// Makes `count` calls, one after the other, and asserts that none fails.
 pub(crate) async fn calls(client: &HealthClient<Channel>, count: u32) {
     for _ in 0..count {
         call(client).await.unwrap();
@@ -344,10 +344,10 @@ pub(crate) async fn until_called(client: &HealthClient<Channel>, backend: &Backe
     timeout(DEADLINE, called).await.expect("the backend gets too few calls");
 }
 
-/// Makes calls until exactly the backends for which `expected` is true get calls, and none fails. The client
-/// may not have noticed yet that a backend was killed.
+/// Makes calls until exactly the backends for which `expected` is true get calls, and no call fails. Earlier calls may
+/// fail, since the client may not have noticed yet that a backend was killed.
 ///
-/// A channel does not tell when it has applied a change, so the calls themselves must show it.
+/// A channel does not report when it has applied a change, so this observes which backends get the calls.
 pub(crate) async fn until_calls_go_to(
     client: &HealthClient<Channel>,
     backends: &[Backend],
@@ -369,7 +369,7 @@ pub(crate) async fn until_calls_go_to(
     timeout(DEADLINE, settled).await.expect("calls do not go to the expected backends");
 }
 
-/// Returns an address at which no process listens as long as the socket is held.
+/// Returns an address at which no process can listen until the socket is dropped.
 pub(crate) fn unused_address() -> (TcpSocket, Address) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
