@@ -20,7 +20,7 @@ pub(crate) fn request_limit(ttl: Duration) -> Duration {
 /// Returns `backoff` with its longest delay capped so that it fits into the [`return_bound`].
 ///
 /// The cap is at least 1 ms for each registration of this runtime that retries. A process with many registrations thus
-/// sends some 2,000 requests per second, until the cap reaches the longest delay of `backoff`.
+/// sends about 2,000 requests per second, until the cap reaches the longest delay of `backoff`.
 pub(crate) fn retry_backoff(backoff: Backoff, ttl: Duration, retrying: u32) -> Backoff {
     backoff.capped((return_bound(ttl) / 5).max(Duration::from_millis(retrying.into())))
 }

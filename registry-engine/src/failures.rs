@@ -7,7 +7,7 @@ use registry_core::ErrorKind;
 pub(crate) struct LoggedFailures(Vec<ErrorKind>);
 
 impl LoggedFailures {
-    /// Records an error. Returns whether to log it: it is the first of its kind, and not a mere loss of history.
+    /// Records an error, except a loss of history. Returns true for the first of its kind, which is to be logged.
     pub(crate) fn insert(&mut self, kind: ErrorKind) -> bool {
         let is_lost_history = matches!(kind, ErrorKind::Compacted | ErrorKind::Diverged);
         let is_new = !is_lost_history && !self.0.contains(&kind);

@@ -219,7 +219,7 @@ impl Recorder for Broken {
     }
 }
 
-/// When the counter of one registration panicked, the renewals of all registrations ended silently.
+/// Regression: when the counter of one registration panicked, the renewals of all registrations ended silently.
 #[tokio::test(start_paused = true)]
 async fn a_recorder_that_panics_loses_only_its_metrics() {
     let _installed = ::metrics::set_default_local_recorder(&Broken);

@@ -15,7 +15,7 @@ pub(super) type Reply = oneshot::Sender<Result<()>>;
 /// A queue of commands, shared by the handles, which send commands, and the task, which runs them.
 #[derive(Debug)]
 pub(super) struct CommandQueue {
-    /// Held while the closure of an update runs. Always locked before `pending`.
+    /// The lock is held while the closure of an update runs. Always locked before `pending`.
     updating: Mutex<()>,
     pending: Mutex<Pending>,
     task: AtomicWaker,

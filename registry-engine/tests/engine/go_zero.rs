@@ -24,18 +24,18 @@ async fn assert_never_less_than_three(outage: Duration, heal: impl FnOnce(&World
     let world = World::new();
     let registrations = three(&world).await;
     let view = world.view(DiscoveryOptions::default()).await;
-    pass(2 * TTL).await;
+    advance(2 * TTL).await;
     world.link.inject(Fault::Checkpoint);
     let monitor = Monitor::of(&view);
     world.link.inject(Fault::Outage);
-    pass(outage).await;
+    advance(outage).await;
     heal(&world);
     world.link.heal();
-    pass(MAX_BACKOFF + TTL / 2).await;
+    advance(MAX_BACKOFF + TTL / 2).await;
     assert_eq!(world.stored_ids().await, "a b c");
     assert!(registrations.iter().all(|registration| registration.status().is_active()));
-    pass(10 * TTL).await;
-    assert_eq!(monitor.least(), 3, "{outage:?}: {:?}", monitor.shown());
+    advance(10 * TTL).await;
+    assert_eq!(monitor.fewest_shown(), 3, "{outage:?}: {:?}", monitor.shown());
     assert_eq!(monitor.shown(), ["a b c"]);
     assert_eq!((retained(&view), view.status().is_live()), (String::new(), true));
     assert!(world.link.hits().calls_refused > 0);
@@ -72,11 +72,11 @@ async fn an_outage_of_half_a_ttl_loses_no_lease_with_the_default_backoff() {
     for n in 0..300 {
         registrations.push(world.start(node(&n.to_string())).await);
     }
-    pass(6 * TTL).await;
+    advance(6 * TTL).await;
     world.link.inject(Fault::Outage);
-    pass(TTL / 2).await;
+    advance(TTL / 2).await;
     world.link.heal();
-    pass(2 * TTL).await;
+    advance(2 * TTL).await;
     // The store answers again at least a second before the first lease expires.
     assert_eq!(world.spy.claims().len() - 300, 0, "leases expired although the store answered");
 }
@@ -89,10 +89,10 @@ async fn wiped_data_never_empties_a_view() {
     let monitor = Monitor::of(&view);
     for _ in 0..3 {
         world.link.inject(Fault::Outage);
-        pass(secs(15)).await;
+        advance(secs(15)).await;
         world.link.inject(Fault::Rollback); // without a checkpoint: to an empty store
         world.link.heal();
-        pass(3 * TTL).await;
+        advance(3 * TTL).await;
         assert_eq!(world.stored_ids().await, "a b c");
         assert!(registrations.iter().all(|registration| registration.status().is_active()));
     }
@@ -107,12 +107,12 @@ async fn disconnects_with_compactions_leave_one_record_and_none_after_stop() {
     let monitor = Monitor::of(&view);
     for round in 1..=4 {
         world.link.inject(Fault::Outage);
-        pass(millis(1_500)).await;
+        advance(millis(1_500)).await;
         let other = world.put_as(&node_of(&"other".parse().unwrap(), "x")).await;
         world.link.inject(Fault::Compaction);
         world.store.deregister(&other, &CallOptions::DEFAULT).await.unwrap();
         world.link.heal();
-        pass(2 * TTL).await;
+        advance(2 * TTL).await;
         assert_eq!(world.stored_ids().await, "a");
         assert_eq!(world.link.hits().compactions, round);
     }
@@ -127,7 +127,7 @@ async fn disconnects_with_compactions_leave_one_record_and_none_after_stop() {
     assert_eq!(leases.len(), 1, "the lease id changed");
     within(registration.stop()).await.unwrap();
     assert_eq!(world.stored_ids().await, "");
-    pass(10 * TTL).await;
+    advance(10 * TTL).await;
     assert_eq!(world.stored_ids().await, "");
 }
 
@@ -140,11 +140,11 @@ async fn an_unanswered_renewal_is_abandoned_before_the_lease_expires() {
     let view = world.view(DiscoveryOptions::default()).await;
     let monitor = Monitor::of(&view);
     let mut n = 0;
-    world.spy.twist(move |call| {
+    world.spy.intercept(move |call| {
         n += u32::from(matches!(call, Call::KeepAlive(_)));
-        (matches!(call, Call::KeepAlive(_)) && n % 2 == 1).then_some(Twist::Hang)
+        (matches!(call, Call::KeepAlive(_)) && n % 2 == 1).then_some(Interception::Hang)
     });
-    pass(20 * TTL).await;
+    advance(20 * TTL).await;
     assert_eq!(monitor.shown(), ["a"]);
     assert!(registration.status().is_active());
     assert_eq!(world.spy.claims().len(), 1);
@@ -157,7 +157,7 @@ async fn after_any_silence_a_registration_returns_within_backoff_and_timeout() {
         let registration = world.start(node("a")).await;
         let view = world.view(DiscoveryOptions::default()).await;
         world.link.inject(Fault::Silence);
-        pass(silence).await;
+        advance(silence).await;
         let lapsed = matches!(registration.status(), RegistrationStatus::Retrying { .. });
         assert_eq!(lapsed, silence > TTL, "the status is wrong");
         world.link.heal();
@@ -175,9 +175,9 @@ async fn an_unanswered_load_or_watch_is_reported_in_the_status_of_the_view() {
     for watch in [false, true] {
         let world = World::new();
         world.put("a").await;
-        world.spy.twist(move |call| match call {
-            Call::Load if !watch => Some(Twist::Hang),
-            Call::Watch(_) if watch => Some(Twist::Hang),
+        world.spy.intercept(move |call| match call {
+            Call::Load if !watch => Some(Interception::Hang),
+            Call::Watch(_) if watch => Some(Interception::Hang),
             _ => None,
         });
         let view = world.discovery(DiscoveryOptions::default()).view(&service());
@@ -189,7 +189,7 @@ async fn an_unanswered_load_or_watch_is_reported_in_the_status_of_the_view() {
             "without a load: loading"
         );
         assert!((secs(10)..=secs(10) + TICK).contains(&start.elapsed()));
-        world.spy.untwist();
+        world.spy.stop_intercepting();
         until_live(&view).await;
         assert_eq!(shown(&view), "a");
     }
@@ -206,14 +206,14 @@ async fn an_instance_that_moved_while_no_watch_was_open_is_replaced_in_one_step(
         let view = world.view(DiscoveryOptions::default()).await;
         let monitor = Monitor::of(&view);
         world.link.inject(Fault::Outage);
-        pass(secs(5)).await;
+        advance(secs(5)).await;
         world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
         world.put_as(&new).await;
         if compacted {
             world.link.inject(Fault::Compaction);
         }
         world.link.heal();
-        pass(secs(60)).await;
+        advance(secs(60)).await;
         let addresses = |id: &str| {
             let seen = monitor.seen().into_iter();
             let mut seen: Vec<_> = seen
@@ -245,16 +245,16 @@ async fn a_view_closed_right_after_its_opening_can_be_opened_again() {
             ready(&view, secs(5)).await.unwrap();
         }
     }
-    pass(millis(1)).await;
-    assert_eq!((world.spy.open(), Handle::current().metrics().num_alive_tasks()), (0, 0));
+    advance(millis(1)).await;
+    assert_eq!((world.spy.open_watches(), Handle::current().metrics().num_alive_tasks()), (0, 0));
     let views: Vec<View> = names.iter().map(|name| discovery.view(name)).collect();
     for view in &views {
         ready(view, secs(5)).await.unwrap();
         assert_eq!(shown(view), "a");
     }
     drop(views);
-    pass(millis(1)).await;
-    assert_eq!((world.spy.open(), Handle::current().metrics().num_alive_tasks()), (0, 0));
+    advance(millis(1)).await;
+    assert_eq!((world.spy.open_watches(), Handle::current().metrics().num_alive_tasks()), (0, 0));
 }
 
 #[test]
@@ -278,7 +278,10 @@ fn eight_concurrent_first_views_share_one_watch() {
         for task in tasks {
             views.push(within(task).await.unwrap());
         }
-        assert_eq!((world.spy.loads(), world.spy.watches().len(), world.spy.open()), (50, 50, 50));
+        assert_eq!(
+            (world.spy.loads(), world.spy.watches().len(), world.spy.open_watches()),
+            (50, 50, 50)
+        );
     });
 }
 
@@ -290,15 +293,19 @@ async fn a_failing_service_delays_no_other() {
     let bad: ServiceName = "bad".parse().unwrap();
     // Watches end all the time, and no load and no watch is answered in time.
     let mut n = 0;
-    world.spy.twist(move |_| {
+    world.spy.intercept(move |_| {
         n += 1;
-        (n > 2).then_some(if n % 2 == 0 { Twist::Hang } else { Twist::Refuse(ErrorKind::Denied) })
+        (n > 2).then_some(if n % 2 == 0 {
+            Interception::Hang
+        } else {
+            Interception::Refuse(ErrorKind::Denied)
+        })
     });
     let good = discovery.view(&service());
     ready(&good, secs(1)).await.unwrap();
     let stuck = discovery.view(&bad);
     for _ in 0..100 {
-        pass(secs(1)).await;
+        advance(secs(1)).await;
         let lease = world.put("b").await;
         until_shown(&good, "a b").await;
         world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
@@ -306,7 +313,7 @@ async fn a_failing_service_delays_no_other() {
         assert!(ready(&discovery.view(&bad), secs(0)).await.is_err());
     }
     assert!(good.status().is_live() && !stuck.status().is_live());
-    world.spy.untwist();
+    world.spy.stop_intercepting();
     until_live(&stuck).await;
 }
 
@@ -343,7 +350,7 @@ async fn a_process_can_start_during_an_outage() {
     let registration = world.try_start(node("a"), in_background()).await.unwrap();
     let discovery: Discovery = world.discovery(DiscoveryOptions::default());
     let view = discovery.view(&service());
-    pass(secs(3600)).await;
+    advance(secs(3600)).await;
     world.link.heal();
     let healed = Instant::now();
     until_active(&registration).await;

@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(600);
 /// Opens a view and asserts that the rate of its calls is bounded over a long time.
 async fn assert_bounded(world: &World, kind: ErrorKind, what: &str) {
     let view = world.discovery(DiscoveryOptions::default()).view(&service());
-    pass(LONG).await;
+    advance(LONG).await;
     let times: Vec<Instant> = world.spy.calls().iter().map(|(at, _)| *at).collect();
     // A round is a load, a watch, or both. There is one every 2.5 s on average and every 5 s at least; if the store is
     // `Unavailable`, every 333 ms on average.
@@ -31,7 +31,7 @@ async fn assert_bounded(world: &World, kind: ErrorKind, what: &str) {
     let burst = times.windows(40).map(|burst| burst[39] - burst[0]).min().unwrap();
     assert!(burst > secs(5), "{what}: 40 calls in {burst:?}");
     assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= MAX_BACKOFF + TICK), "{what}");
-    world.spy.untwist();
+    world.spy.stop_intercepting();
     until_live(&view).await;
     until_shown(&view, "a").await;
 }
@@ -41,7 +41,9 @@ async fn a_load_that_always_fails_is_retried_with_backoff() {
     for kind in KINDS {
         let world = World::new();
         world.put("a").await;
-        world.spy.twist(move |call| matches!(call, Call::Load).then_some(Twist::Refuse(kind)));
+        world.spy.intercept(move |call| {
+            matches!(call, Call::Load).then_some(Interception::Refuse(kind))
+        });
         assert_bounded(&world, kind, &format!("load {kind}")).await;
     }
 }
@@ -51,7 +53,9 @@ async fn a_watch_that_never_opens_is_retried_with_backoff() {
     for kind in KINDS {
         let world = World::new();
         world.put("a").await;
-        world.spy.twist(move |call| matches!(call, Call::Watch(_)).then_some(Twist::Refuse(kind)));
+        world.spy.intercept(move |call| {
+            matches!(call, Call::Watch(_)).then_some(Interception::Refuse(kind))
+        });
         assert_bounded(&world, kind, &format!("watch {kind}")).await;
     }
 }
@@ -61,9 +65,9 @@ async fn a_watch_that_opens_and_ends_at_once_is_reopened_with_backoff() {
     for kind in KINDS {
         let world = World::new();
         world.put("a").await;
-        world
-            .spy
-            .twist(move |call| matches!(call, Call::Watch(_)).then_some(Twist::EndAtOnce(kind)));
+        world.spy.intercept(move |call| {
+            matches!(call, Call::Watch(_)).then_some(Interception::EndAtOnce(kind))
+        });
         assert_bounded(&world, kind, &format!("watch that ends {kind}")).await;
     }
 }
@@ -72,17 +76,17 @@ async fn a_watch_that_opens_and_ends_at_once_is_reopened_with_backoff() {
 async fn a_register_that_always_fails_is_retried_with_backoff() {
     for kind in KINDS {
         let world = World::new();
-        world
-            .spy
-            .twist(move |call| matches!(call, Call::Register(..)).then_some(Twist::Refuse(kind)));
+        world.spy.intercept(move |call| {
+            matches!(call, Call::Register(..)).then_some(Interception::Refuse(kind))
+        });
         let registration = world.try_start(node("a"), in_background()).await.unwrap();
-        pass(LONG).await;
+        advance(LONG).await;
         let claims = world.spy.claims().len();
         let expected = if kind == ErrorKind::Unavailable { 1_200..3_000 } else { 120..400 };
         assert!(expected.contains(&claims), "{kind}: {claims}");
         let RegistrationStatus::Retrying { why, .. } = registration.status() else { panic!() };
         assert_eq!(why.kind(), kind);
-        world.spy.untwist();
+        world.spy.stop_intercepting();
         until_active(&registration).await;
     }
 }
@@ -92,15 +96,15 @@ async fn a_renewal_that_always_fails_is_retried_with_backoff() {
     for kind in KINDS {
         let world = World::new();
         let _registration = world.start(node("a")).await;
-        world
-            .spy
-            .twist(move |call| matches!(call, Call::KeepAlive(_)).then_some(Twist::Refuse(kind)));
-        pass(LONG).await;
+        world.spy.intercept(move |call| {
+            matches!(call, Call::KeepAlive(_)).then_some(Interception::Refuse(kind))
+        });
+        advance(LONG).await;
         let calls = world.spy.calls().len();
         // After each loss the registration succeeds, and is renewed a third of a ttl later.
         assert!((60..2_000).contains(&calls), "{kind}: {calls}");
-        world.spy.untwist();
-        pass(TTL).await;
+        world.spy.stop_intercepting();
+        advance(TTL).await;
         assert_eq!(world.stored_ids().await, "a", "{kind}");
     }
 }
@@ -110,13 +114,13 @@ async fn a_watch_that_yields_progress_and_is_compacted_is_reloaded_with_backoff(
     // go-zero #3364: progress alone must not reset the backoff.
     let world = World::new();
     world.put("a").await;
-    world.spy.twist(|call| {
-        matches!(call, Call::Watch(_)).then_some(Twist::ProgressAndEnd(ErrorKind::Compacted))
+    world.spy.intercept(|call| {
+        matches!(call, Call::Watch(_)).then_some(Interception::ProgressAndEnd(ErrorKind::Compacted))
     });
     let _view = world.discovery(DiscoveryOptions::default()).view(&service());
     for second in 0..600 {
         let before = world.spy.loads();
-        pass(secs(1)).await;
+        advance(secs(1)).await;
         let loads = world.spy.loads() - before;
         assert!(loads <= 50, "{loads} loads in second {second}");
     }
@@ -126,8 +130,8 @@ async fn a_watch_that_yields_progress_and_is_compacted_is_reloaded_with_backoff(
 async fn a_withdrawal_that_always_fails_is_retried_with_backoff() {
     let world = World::new();
     let registration = world.start(node("a")).await;
-    world.spy.twist(|call| {
-        matches!(call, Call::Deregister).then_some(Twist::Refuse(ErrorKind::Unavailable))
+    world.spy.intercept(|call| {
+        matches!(call, Call::Deregister).then_some(Interception::Refuse(ErrorKind::Unavailable))
     });
     within(registration.stop()).await.unwrap_err();
     let withdrawals = world.spy.withdrawals().len();

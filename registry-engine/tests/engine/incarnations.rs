@@ -36,7 +36,7 @@ impl Incarnations {
     /// Starts the older incarnation in the background, and the newer one after `later`.
     async fn start(&self, later: Duration) -> [Registration; 2] {
         let older = self.older.try_start(incarnation(OLDER), in_background()).await.unwrap();
-        pass(later).await;
+        advance(later).await;
         let newer = self.newer.try_start(incarnation(NEWER), in_background()).await.unwrap();
         [older, newer]
     }
@@ -60,25 +60,28 @@ fn weight(registration: &Registration) -> u32 {
     registration.instance().weight()
 }
 
-/// The store applied the claim of the older incarnation, but the reply was late, and the newer one took over. The older
-/// one repeated its claim, mistook the refusal for the first answer of its start, and took over from the newer one.
+/// Regression: the store applied the claim of the older incarnation, but the reply was late, and the newer one took
+/// over. The older one repeated its claim, mistook the refusal for the first answer of its start, and took over from
+/// the newer one.
 #[tokio::test(start_paused = true)]
 async fn a_start_with_a_late_reply_yields_to_a_newer_incarnation() {
     for late in [millis(2_600), secs(4), secs(60)] {
         let mut both = Incarnations::new().await;
         let is_register = |call: &Call| matches!(call, Call::Register(..));
-        both.older.spy.twist(move |call| is_register(call).then_some(Twist::Late(late)));
+        both.older
+            .spy
+            .intercept(move |call| is_register(call).then_some(Interception::DelayedReply(late)));
         let [older, newer] = both.start(secs(1)).await;
-        pass(2 * TTL).await;
-        both.older.spy.untwist();
-        pass(3 * TTL).await;
+        advance(2 * TTL).await;
+        both.older.spy.stop_intercepting();
+        advance(3 * TTL).await;
         assert_eq!(both.holders(), [OLDER, NEWER], "late by {late:?}");
         assert!(matches!(older.status(), RegistrationStatus::Superseded), "late by {late:?}");
         assert!(newer.status().is_active(), "late by {late:?}");
         assert_eq!(both.newer.stored().await, [incarnation(NEWER)]);
         // The older incarnation registers again once the newer one is withdrawn.
         within(newer.stop()).await.unwrap();
-        pass(2 * TTL).await;
+        advance(2 * TTL).await;
         assert_eq!(both.newer.stored().await, [incarnation(OLDER)]);
     }
 }
@@ -86,15 +89,17 @@ async fn a_start_with_a_late_reply_yields_to_a_newer_incarnation() {
 /// A start sends no claim before it has read the holder. Its claim after the read makes it the newest incarnation.
 #[tokio::test(start_paused = true)]
 async fn while_replies_are_late_the_holder_of_the_id_changes_at_most_once() {
-    let late = [100, 1_000, 2_000, 2_600, 4_000, 60_000].map(millis);
-    for (late, later) in late.into_iter().flat_map(|late| [0, 1, 3, 7].map(|n| (late, secs(n)))) {
+    let delays = [100, 1_000, 2_000, 2_600, 4_000, 60_000].map(millis);
+    for (delay, later) in
+        delays.into_iter().flat_map(|delay| [0, 1, 3, 7].map(|n| (delay, secs(n))))
+    {
         let mut both = Incarnations::new().await;
-        both.older.spy.twist(move |_| Some(Twist::Late(late)));
+        both.older.spy.intercept(move |_| Some(Interception::DelayedReply(delay)));
         let registrations = both.start(later).await;
-        pass(2 * TTL).await;
-        both.older.spy.untwist();
-        pass(3 * TTL).await;
-        let (case, holders) = (format!("late by {late:?}, {later:?} later"), both.holders());
+        advance(2 * TTL).await;
+        both.older.spy.stop_intercepting();
+        advance(3 * TTL).await;
+        let (case, holders) = (format!("late by {delay:?}, {later:?} later"), both.holders());
         let allowed = [vec![OLDER], vec![NEWER], vec![OLDER, NEWER], vec![NEWER, OLDER]];
         assert!(allowed.contains(&holders), "{case}: {holders:?}");
         let holder = *holders.last().unwrap();
@@ -117,16 +122,16 @@ async fn a_start_whose_first_requests_are_lost_takes_over_from_a_crashed_process
     world.put_as(&incarnation(OLDER)).await;
     world.link.inject(Fault::Outage);
     let registration = world.try_start(incarnation(NEWER), in_background()).await.unwrap();
-    pass(secs(3)).await;
+    advance(secs(3)).await;
     assert!(world.spy.claims().is_empty(), "a claim before the holder was read");
     // The read is answered, but the claim does not reach the store.
     let is_register = |call: &Call| matches!(call, Call::Register(..));
-    let refusal = Twist::Refuse(registry_core::ErrorKind::Unavailable);
-    world.spy.twist(move |call| is_register(call).then_some(refusal));
+    let refusal = Interception::Refuse(registry_core::ErrorKind::Unavailable);
+    world.spy.intercept(move |call| is_register(call).then_some(refusal));
     world.link.heal();
-    pass(secs(3)).await;
+    advance(secs(3)).await;
     assert!(world.spy.claims().len() > 1);
-    world.spy.untwist();
+    world.spy.stop_intercepting();
     until_active(&registration).await;
     assert_eq!(world.stored().await, [incarnation(NEWER)]);
     let claims = world.spy.claims();
@@ -144,7 +149,7 @@ async fn a_start_reads_the_holder_once_and_claims_once() {
         let _registration = world.start(incarnation(NEWER)).await;
         assert_eq!((world.spy.holder_reads(), world.spy.claims().len()), (1, 1));
         world.link.inject(Fault::LeaseLost);
-        pass(TTL).await;
+        advance(TTL).await;
         assert_eq!((world.spy.holder_reads(), world.spy.claims().len()), (1, 2));
     }
 }

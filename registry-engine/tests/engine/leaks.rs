@@ -57,12 +57,12 @@ async fn assert_nothing_leaks(world: &World, tasks: usize) {
     let alive = || Handle::current().metrics().num_alive_tasks();
     // The deadline counts yields, since a paused clock does not advance while a task is ready.
     for _ in 0..5_000_000 {
-        if world.spy.open() == 0 && alive() <= tasks {
+        if world.spy.open_watches() == 0 && alive() <= tasks {
             return;
         }
         tokio::task::yield_now().await;
     }
-    panic!("watches={}, tasks={}, before={tasks}", world.spy.open(), alive());
+    panic!("watches={}, tasks={}, before={tasks}", world.spy.open_watches(), alive());
 }
 
 async fn assert_every_view_shows_its_instance(discovery: &Discovery) {
@@ -112,16 +112,16 @@ async fn views_closed_during_an_outage_leak_nothing() {
         let discovery = world.discovery(DiscoveryOptions::default());
         let open = || (0..SERVICES).map(|n| discovery.view(&name(n))).collect::<Vec<_>>();
         let views = open();
-        pass(secs(1)).await;
+        advance(secs(1)).await;
         world.link.inject(fault);
-        pass(secs(1)).await;
+        advance(secs(1)).await;
         drop(views);
         let views = open(); // during the outage
-        pass(secs(12)).await;
+        advance(secs(12)).await;
         drop(views);
-        pass(millis(1)).await;
+        advance(millis(1)).await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{fault:?}");
-        assert_eq!(world.spy.open(), 0, "{fault:?}");
+        assert_eq!(world.spy.open_watches(), 0, "{fault:?}");
     }
 }
 
@@ -141,7 +141,7 @@ async fn a_thousand_registrations_leak_nothing_however_they_end() {
         }
     }
     let start = Instant::now();
-    pass(millis(1)).await;
+    advance(millis(1)).await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     assert_eq!(world.stored_ids().await, "");
     assert!(start.elapsed() < secs(1));

@@ -29,19 +29,21 @@ fn active(registrations: &[Registration]) -> usize {
 async fn no_more_registrations_are_in_flight_than_a_slow_store_answers_in_time() {
     // If all requests were in flight at once, such a slow store would answer none in time, and all would be repeated.
     let world = World::new();
-    world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Late(secs(2))));
+    world.spy.intercept(|call| {
+        matches!(call, Call::Register(..)).then_some(Interception::DelayedReply(secs(2)))
+    });
     let registrations = start_in_background(&world, 2_000).await;
-    pass(secs(1)).await;
+    advance(secs(1)).await;
     let mut counts = Vec::new();
     for _ in 0..3 {
         counts.push((world.spy.claims().len(), active(&registrations)));
-        pass(secs(2)).await;
+        advance(secs(2)).await;
     }
     assert_eq!(
         counts,
         [(REGISTRATIONS, 0), (2 * REGISTRATIONS, REGISTRATIONS), (2_000, 2 * REGISTRATIONS)]
     );
-    pass(TTL).await;
+    advance(TTL).await;
     assert_eq!(
         (world.spy.claims().len(), active(&registrations)),
         (2_000, 2_000),
@@ -52,9 +54,9 @@ async fn no_more_registrations_are_in_flight_than_a_slow_store_answers_in_time()
 #[tokio::test(start_paused = true)]
 async fn a_registration_that_waits_for_a_permit_stops_at_once() {
     let world = World::new();
-    world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Hang));
+    world.spy.intercept(|call| matches!(call, Call::Register(..)).then_some(Interception::Hang));
     let mut registrations = start_in_background(&world, REGISTRATIONS + 1).await;
-    pass(secs(1)).await;
+    advance(secs(1)).await;
     let start = Instant::now();
     registrations.pop().unwrap().stop().await.unwrap();
     assert!(start.elapsed() <= TICK, "{:?}", start.elapsed());
@@ -65,11 +67,13 @@ async fn a_registration_that_waits_for_a_permit_stops_at_once() {
 async fn no_more_renewals_are_in_flight_than_a_slow_store_answers_in_time() {
     let world = World::new();
     let registrations = start_in_background(&world, 5_000).await;
-    pass(secs(1)).await;
+    advance(secs(1)).await;
     assert_eq!(active(&registrations), 5_000);
-    world.spy.twist(|call| matches!(call, Call::KeepAlive(_)).then_some(Twist::Late(secs(3))));
+    world.spy.intercept(|call| {
+        matches!(call, Call::KeepAlive(_)).then_some(Interception::DelayedReply(secs(3)))
+    });
     let before = world.spy.renewals().len();
-    pass(6 * TTL).await;
+    advance(6 * TTL).await;
     let asked = world.spy.renewals().split_off(before);
     let in_flight = |(n, at): (usize, &Instant)| {
         n + 1 - asked.partition_point(|earlier| *earlier + secs(3) <= *at)
@@ -82,14 +86,14 @@ async fn no_more_renewals_are_in_flight_than_a_slow_store_answers_in_time() {
 async fn the_status_changes_when_a_lease_expires_while_its_renewal_waits_for_a_permit() {
     let world = World::new();
     let registrations = start_in_background(&world, 5_000).await;
-    pass(secs(1)).await;
-    world.spy.twist(|call| {
+    advance(secs(1)).await;
+    world.spy.intercept(|call| {
         let is_request = matches!(call, Call::KeepAlive(_) | Call::Register(..));
-        is_request.then_some(Twist::Hang)
+        is_request.then_some(Interception::Hang)
     });
-    pass(TTL + secs(4)).await; // the last acknowledged renewals were sent within the last 4 s
+    advance(TTL + secs(4)).await; // the last acknowledged renewals were sent within the last 4 s
     assert_eq!(active(&registrations), 0, "still active after the expiry");
-    world.spy.untwist();
-    pass(TTL).await;
+    world.spy.stop_intercepting();
+    advance(TTL).await;
     assert_eq!(active(&registrations), 5_000);
 }

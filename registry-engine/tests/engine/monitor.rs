@@ -26,20 +26,21 @@ impl Monitor {
         Self(recorder)
     }
 
-    /// Returns the states so far, beginning with that at the start.
+    /// Returns the states so far, beginning with the one at the start.
     pub(crate) fn seen(&self) -> Vec<(Instant, ServiceState)> {
         self.0.seen.lock().unwrap().clone()
     }
 
     /// Returns the ids of each state, without consecutive repetitions.
     pub(crate) fn shown(&self) -> Vec<String> {
-        let mut shown: Vec<_> = self.seen().iter().map(|(_, p)| ids(p.instances())).collect();
+        let mut shown: Vec<_> =
+            self.seen().iter().map(|(_, state)| ids(state.instances())).collect();
         shown.dedup();
         shown
     }
 
     /// Returns the smallest number of instances of any state.
-    pub(crate) fn least(&self) -> usize {
+    pub(crate) fn fewest_shown(&self) -> usize {
         self.seen().iter().map(|(_, state)| state.instances().len()).min().unwrap()
     }
 }
@@ -68,7 +69,7 @@ impl Wake for Recorder {
 impl Drop for Monitor {
     fn drop(&mut self) {
         let next = self.0.next.lock().unwrap().take();
-        drop(next); // breaks a cycle: it owns the view, which owns the recorder as a waker
+        drop(next); // breaks a cycle: the future owns the view, which owns the recorder as a waker
     }
 }
 

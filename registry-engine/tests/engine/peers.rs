@@ -14,7 +14,7 @@ async fn after_an_outage_of_ten_ttls_an_instance_is_registered_again_without_a_c
     let registration = world.start(node("a")).await;
     for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
         world.link.inject(fault);
-        pass(10 * TTL).await;
+        advance(10 * TTL).await;
         assert!(!registration.status().is_active(), "{fault:?}");
         world.link.heal();
         let healed = Instant::now();
@@ -29,9 +29,9 @@ async fn a_registration_survives_twelve_restarts_of_the_store() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     for _ in 0..12 {
-        pass(secs(3600)).await;
+        advance(secs(3600)).await;
         world.link.inject(Fault::Outage);
-        pass(secs(60)).await;
+        advance(secs(60)).await;
         world.link.inject(Fault::Rollback);
         world.link.heal();
         until_active(&registration).await;
@@ -44,10 +44,10 @@ async fn a_revoked_lease_is_registered_again_instead_of_renewed() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::LeaseLost);
-    pass(TICK).await;
+    advance(TICK).await;
     assert_eq!(world.stored_ids().await, "a", "its own-record watch reports the deletion at once");
     assert!(registration.status().is_active());
-    pass(TTL.mul_f64(1.1 / 3.0)).await;
+    advance(TTL.mul_f64(1.1 / 3.0)).await;
     let (renewals, claims) = (world.spy.renewals().len(), world.spy.claims().len());
     // The early first renewal of the new lease, and perhaps the next one.
     assert!((1..=2).contains(&renewals) && claims == 2, "{renewals} {claims}");
@@ -58,7 +58,7 @@ async fn a_registration_outlives_five_ttls_without_any_call() {
     let world = World::new();
     let _registration = world.start(node("a")).await;
     for _ in 0..50 {
-        pass(TTL / 10).await;
+        advance(TTL / 10).await;
         assert_eq!(world.stored_ids().await, "a");
     }
 }
@@ -157,7 +157,7 @@ async fn a_slow_consumer_loses_nothing() {
         world.put(&n.to_string()).await;
     }
     for n in 0..20 {
-        pass(secs(1)).await;
+        advance(secs(1)).await;
         let Some(Update::Batch(batch)) = within(updates.next()).await else { panic!() };
         assert_eq!(batch.changes[0].id().as_str(), n.to_string());
     }
@@ -170,7 +170,7 @@ async fn a_view_recovers_from_compactions_during_outages() {
     let view = world.view(DiscoveryOptions::default()).await;
     for id in ["b", "c", "d"] {
         world.link.inject(Fault::Outage);
-        pass(secs(30)).await;
+        advance(secs(30)).await;
         world.put(id).await;
         world.link.inject(Fault::Compaction);
         world.link.heal();
@@ -185,15 +185,15 @@ async fn a_view_recovers_from_compactions_during_outages() {
 #[tokio::test(start_paused = true)]
 async fn no_deleted_instance_reappears_after_a_reconnect() {
     let world = World::new();
-    let gone = world.put("a").await;
+    let lease = world.put("a").await;
     world.put("b").await;
     let view = world.view(no_retention()).await;
-    world.store.deregister(&gone, &CallOptions::DEFAULT).await.unwrap();
+    world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
     until_shown(&view, "b").await;
     let monitor = Monitor::of(&view);
     for fault in [Fault::Cut, Fault::Compaction, Fault::Cut, Fault::Cut] {
         world.link.inject(fault);
-        pass(secs(10)).await;
+        advance(secs(10)).await;
     }
     assert_eq!(monitor.shown(), ["b"]);
     assert_eq!(world.link.hits().watches_ended, 3);
@@ -203,7 +203,7 @@ async fn no_deleted_instance_reappears_after_a_reconnect() {
 async fn an_instance_registered_between_load_and_watch_is_shown() {
     let world = World::new(); // empty: a watch before the first instance is no error
     let (store, mut done) = (world.store.clone(), false);
-    world.spy.twist(move |call| {
+    world.spy.intercept(move |call| {
         if matches!(call, Call::Watch(_)) && !done {
             done = true;
             store
@@ -226,7 +226,7 @@ async fn a_crashed_instance_expires_although_another_renews() {
     let _alive = world.start(node("a")).await;
     let registration = crashed.start(node("b")).await;
     crashed.link.inject(Fault::Outage); // kill -9, as the store sees it
-    pass(TTL).await;
+    advance(TTL).await;
     assert_eq!(world.stored_ids().await, "a");
     drop(registration);
 }
@@ -237,14 +237,14 @@ async fn all_records_return_after_a_flush_and_no_task_remains_after_the_stop() {
     let registrations = [world.start(node("a")).await, world.start(node("b")).await];
     world.link.inject(Fault::Rollback); // FLUSHALL
     assert_eq!(world.stored_ids().await, "");
-    pass(TTL.mul_f64(1.1 / 3.0) + TICK).await;
+    advance(TTL.mul_f64(1.1 / 3.0) + TICK).await;
     assert_eq!(world.stored_ids().await, "a b");
     for registration in registrations {
         within(registration.stop()).await.unwrap();
     }
     let calls = world.spy.calls().len();
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
-    pass(secs(600)).await;
+    advance(secs(600)).await;
     assert_eq!(world.spy.calls().len(), calls);
 }
 
@@ -287,10 +287,10 @@ async fn the_last_instance_is_removed_at_once_if_withdrawn_and_retained_if_expir
     let registrations = [world.start(node("a")).await, world.start(node("b")).await];
     until_shown(&view, "a b").await;
     world.link.inject(Fault::Outage);
-    pass(3 * TTL).await;
-    world.spy.twist(|call| {
+    advance(3 * TTL).await;
+    world.spy.intercept(|call| {
         let registers = matches!(call, Call::Register(..));
-        registers.then_some(Twist::Refuse(registry_core::ErrorKind::Unavailable))
+        registers.then_some(Interception::Refuse(registry_core::ErrorKind::Unavailable))
     });
     world.link.heal();
     until_live(&view).await;
@@ -329,8 +329,8 @@ async fn retained_instances_are_marked_and_removed_after_two_ttls() {
     until(&view, |state| state.retained().len() == 3).await;
     assert!(view.state().retained().iter().all(|retained| retained.since == start));
     let limit = view.state().retained()[0].record.ttl().unwrap() * 2;
-    pass(limit.saturating_sub(secs(1))).await;
+    advance(limit.saturating_sub(secs(1))).await;
     assert_eq!(shown(&view), "a b c");
-    pass(secs(1) + TICK).await;
+    advance(secs(1) + TICK).await;
     assert_eq!(shown(&view), "");
 }

@@ -22,7 +22,7 @@ async fn start_many(
         let started = world.try_start(node(&n.to_string()), options.clone()).await;
         registrations.push(started.unwrap());
     }
-    pass(TICK).await; // the watches open
+    advance(TICK).await; // the watches open
     registrations
 }
 
@@ -41,13 +41,13 @@ async fn own_record_watches_reopen_once_a_refusal_is_corrected() {
         for count in [1, 20] {
             let world = World::new();
             let _registrations = start_many(&world, count, &RegistrationOptions::default()).await;
-            world.spy.twist(move |call| is_watch(call).then_some(Twist::Refuse(kind)));
+            world.spy.intercept(move |call| is_watch(call).then_some(Interception::Refuse(kind)));
             world.link.inject(Fault::Cut);
-            pass(secs(2)).await;
-            world.spy.untwist();
-            pass(secs(60)).await;
+            advance(secs(2)).await;
+            world.spy.stop_intercepting();
+            advance(secs(60)).await;
             world.store.evict(&service());
-            pass(secs(1)).await;
+            advance(secs(1)).await;
             assert_eq!(world.stored().await.len(), count, "{kind} {count}");
         }
     }
@@ -61,14 +61,14 @@ async fn a_short_refusal_does_not_open_a_watch_for_each_registration() {
         let world = World::new();
         let _registrations = start_many(&world, 100, &RegistrationOptions::default()).await;
         assert_eq!(record_watches(&world), 8);
-        let mut once = true;
-        world.spy.twist(move |call| {
-            let refuses = matches!(call, Call::Watch(_)) && std::mem::take(&mut once);
-            refuses.then_some(Twist::Refuse(kind))
+        let mut is_first = true;
+        world.spy.intercept(move |call| {
+            let refuses = matches!(call, Call::Watch(_)) && std::mem::take(&mut is_first);
+            refuses.then_some(Interception::Refuse(kind))
         });
         world.link.inject(Fault::Cut);
-        pass(secs(60)).await;
-        let found = (world.spy.open(), record_watches(&world));
+        advance(secs(60)).await;
+        let found = (world.spy.open_watches(), record_watches(&world));
         assert!(
             found.0 == 1 && found.1 <= 16,
             "{kind}: (service watches, record watches): {found:?}"
@@ -82,16 +82,18 @@ async fn a_deletion_that_is_reported_during_a_renewal_is_handled() {
     for count in [1, 9] {
         let world = World::new();
         // No renewal is answered, so all of them are in flight at the deletion. All other requests are answered.
-        world.spy.twist(|call| matches!(call, Call::KeepAlive(_)).then_some(Twist::Hang));
+        world
+            .spy
+            .intercept(|call| matches!(call, Call::KeepAlive(_)).then_some(Interception::Hang));
         let registrations = start_many(&world, count, &RegistrationOptions::default()).await;
         let last = registrations.last().unwrap();
         while world.spy.renewals().len() < count {
-            pass(TICK).await;
+            advance(TICK).await;
         }
         world.store.evict(&service());
         let start = Instant::now();
         while world.stored().await.len() < count {
-            pass(TICK).await;
+            advance(TICK).await;
         }
         // A renewal in flight times out after at most a third of the ttl.
         let (took, renewals) = (start.elapsed(), world.spy.renewals().len());
@@ -107,7 +109,7 @@ async fn records_removed_by_a_rollback_are_registered_again_within_the_return_bo
         let world = World::new();
         let _registrations = start_many(&world, count, &options).await;
         world.link.inject(Fault::Rollback); // to an empty store
-        pass(secs(5)).await;
+        advance(secs(5)).await;
         assert_eq!(world.stored().await.len(), count);
     }
 }
@@ -124,10 +126,10 @@ async fn records_lost_by_a_failover_are_registered_again_within_the_return_bound
             let started = world.try_start(node(&n.to_string()), options.clone()).await;
             registrations.push(started.unwrap());
         }
-        pass(TICK).await;
+        advance(TICK).await;
         world.link.inject(Fault::Rollback);
         assert_eq!(world.stored().await.len(), kept);
-        pass(secs(5)).await;
+        advance(secs(5)).await;
         assert_eq!(world.stored().await.len(), kept + lost);
     }
 }
@@ -143,14 +145,14 @@ async fn a_load_that_hangs_after_a_rollback_causes_no_repeated_registrations() {
         let lease = world.put(&format!("other-{n}")).await;
         within(world.store.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
     }
-    pass(TICK).await;
-    world.spy.twist(|call| matches!(call, Call::Load).then_some(Twist::Hang));
+    advance(TICK).await;
+    world.spy.intercept(|call| matches!(call, Call::Load).then_some(Interception::Hang));
     world.link.inject(Fault::Rollback);
-    pass(secs(2)).await;
+    advance(secs(2)).await;
     let (claims, start) = (world.spy.claims().len(), Instant::now());
     let (mut missing, mut retrying) = (0, 0);
     while start.elapsed() < secs(30) {
-        pass(millis(100)).await;
+        advance(millis(100)).await;
         missing += 20 - world.stored().await.len();
         retrying += registrations.iter().filter(|one| !one.status().is_active()).count();
     }
@@ -171,11 +173,13 @@ async fn many_records_deleted_at_once_are_registered_again_before_a_view_removes
     for n in 0..count {
         registrations.push(world.try_start(node(&n.to_string()), in_background()).await.unwrap());
     }
-    pass(secs(5)).await;
+    advance(secs(5)).await;
     assert_eq!(world.stored().await.len(), count);
-    world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Late(millis(500))));
+    world.spy.intercept(|call| {
+        matches!(call, Call::Register(..)).then_some(Interception::DelayedReply(millis(500)))
+    });
     world.store.evict(&service());
-    pass(secs(30)).await;
+    advance(secs(30)).await;
     assert_eq!(world.stored().await.len(), count);
 }
 
@@ -188,7 +192,7 @@ async fn a_record_that_is_deleted_repeatedly_is_registered_with_backoff_even_at_
     let start = Instant::now();
     while start.elapsed() < secs(60) {
         world.store.evict(&service());
-        pass(TICK).await;
+        advance(TICK).await;
     }
     let claims = world.spy.claims().len();
     assert!((12..60).contains(&claims), "{claims}");
@@ -200,12 +204,12 @@ async fn a_superseded_registration_tries_again_once_per_ttl_whatever_holds_the_i
     let world = World::new();
     let _registrations = start_many(&world, 1, &RegistrationOptions::default()).await;
     let holder = Holder::new(None, None);
-    world
-        .spy
-        .twist(move |call| matches!(call, Call::Register(..)).then_some(Twist::Superseded(holder)));
+    world.spy.intercept(move |call| {
+        matches!(call, Call::Register(..)).then_some(Interception::Superseded(holder))
+    });
     world.store.evict(&service());
     let (claims, loads) = (world.spy.claims().len(), world.spy.loads());
-    pass(20 * TTL).await;
+    advance(20 * TTL).await;
     let (claims, loads) = (world.spy.claims().len() - claims, world.spy.loads() - loads);
     assert!(claims <= 24, "{claims} claims and {loads} loads of the service in 20 ttls");
 }
@@ -214,20 +218,20 @@ async fn a_superseded_registration_tries_again_once_per_ttl_whatever_holds_the_i
 #[tokio::test(start_paused = true)]
 async fn registrations_that_started_with_a_refusal_share_a_watch_later() {
     let world = World::new();
-    world.spy.twist(|_| Some(Twist::Refuse(ErrorKind::Denied)));
+    world.spy.intercept(|_| Some(Interception::Refuse(ErrorKind::Denied)));
     let mut registrations = Vec::new();
     for n in 0..100 {
         registrations.push(world.try_start(node(&n.to_string()), in_background()).await.unwrap());
     }
-    pass(secs(5)).await;
-    world.spy.untwist();
-    pass(secs(60)).await;
+    advance(secs(5)).await;
+    world.spy.stop_intercepting();
+    advance(secs(60)).await;
     assert!(registrations.iter().all(|one| one.status().is_active()));
     // Some registrations have a watch of their own until the next disruption.
     let before = record_watches(&world);
     world.link.inject(Fault::Cut);
-    pass(secs(10)).await;
-    let found = (world.spy.open(), record_watches(&world) - before);
+    advance(secs(10)).await;
+    let found = (world.spy.open_watches(), record_watches(&world) - before);
     assert!(found.0 == 1 && found.1 <= 8, "(service watches, record watches): {found:?}");
 }
 
@@ -292,9 +296,9 @@ async fn a_record_without_lease_and_revision_does_not_replace_the_presence_check
         let start = Registration::start(spy.clone(), node, RegistrationOptions::default());
         registrations.push(within(start).await.unwrap());
     }
-    pass(TICK).await;
+    advance(TICK).await;
     let lease = world.displace(&node("8").with_weight(7)).await;
-    pass(TTL / 2).await;
+    advance(TTL / 2).await;
     let presences = spy.0.presences();
     assert!(!presences.contains(&Presence::Proven), "{lease:?}: {presences:?}");
 }

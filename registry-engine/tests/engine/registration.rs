@@ -22,7 +22,7 @@ async fn a_lease_is_renewed_every_third_of_the_ttl_plus_or_minus_a_tenth() {
     let world = World::new();
     let start = Instant::now();
     let registration = world.start(node("a")).await;
-    pass(secs(100)).await;
+    advance(secs(100)).await;
     let renewals = world.spy.renewals();
     assert!(renewals[0] - start <= TTL / 3 + TICK, "the first renewal is late");
     assert!(gaps(&renewals).into_iter().all(is_a_third), "{:?}", gaps(&renewals));
@@ -38,7 +38,7 @@ async fn re_registrations_keep_the_lease_id_and_never_take_over() {
     for lost in 1..=3 {
         world.link.inject(Fault::LeaseLost);
         assert_eq!(world.link.hits().leases_ended, lost);
-        pass(TTL).await;
+        advance(TTL).await;
         assert_eq!(world.stored_ids().await, "a");
         assert!(registration.status().is_active());
     }
@@ -54,7 +54,7 @@ async fn a_lost_lease_is_registered_again_at_the_next_renewal() {
     let _registration = world.start(node("a")).await;
     world.link.inject(Fault::LeaseLost);
     assert_eq!(world.stored_ids().await, "");
-    pass(TTL.mul_f64(1.1 / 3.0) + TICK).await;
+    advance(TTL.mul_f64(1.1 / 3.0) + TICK).await;
     assert_eq!(world.stored_ids().await, "a");
 }
 
@@ -63,12 +63,12 @@ async fn a_late_answer_extends_the_lease_from_the_time_the_renewal_was_sent() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let mut renewals = 0;
-    world.spy.twist(move |call| match call {
+    world.spy.intercept(move |call| match call {
         Call::KeepAlive(_) if renewals == 0 => {
             renewals += 1;
-            Some(Twist::Late(secs(3)))
+            Some(Interception::DelayedReply(secs(3)))
         }
-        _ => Some(Twist::Refuse(ErrorKind::Unavailable)),
+        _ => Some(Interception::Refuse(ErrorKind::Unavailable)),
     });
     until_status(&registration, |status| !status.is_active()).await;
     let sent = world.spy.renewals()[0];
@@ -83,15 +83,15 @@ async fn an_unanswered_renewal_is_sent_again_before_the_lease_expires() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let mut hung = 0;
-    world.spy.twist(move |call| match call {
+    world.spy.intercept(move |call| match call {
         Call::KeepAlive(_) if hung == 0 => {
             hung += 1;
-            Some(Twist::Hang)
+            Some(Interception::Hang)
         }
         _ => None,
     });
     for _ in 0..300 {
-        pass(millis(100)).await;
+        advance(millis(100)).await;
         assert_eq!(world.stored_ids().await, "a");
         assert!(registration.status().is_active());
     }
@@ -102,10 +102,10 @@ async fn an_unanswered_renewal_is_sent_again_before_the_lease_expires() {
 async fn a_lease_that_is_presumed_expired_is_registered_instead_of_renewed() {
     let world = World::new();
     let registration = world.start(node("a")).await;
-    pass(TTL).await;
+    advance(TTL).await;
     let last = *world.spy.renewals().last().unwrap();
     world.link.inject(Fault::Outage);
-    pass(3 * TTL).await;
+    advance(3 * TTL).await;
     assert!(world.link.hits().calls_refused > 0);
     assert!(world.spy.renewals().iter().all(|at| *at < last + TTL));
     let claims = world.spy.claims();
@@ -115,7 +115,7 @@ async fn a_lease_that_is_presumed_expired_is_registered_instead_of_renewed() {
     world.link.heal();
     until_active(&registration).await;
     let registered = Instant::now();
-    pass(TTL).await;
+    advance(TTL).await;
     assert!(world.spy.renewals().iter().all(|at| *at < last + TTL || *at >= registered));
     assert_eq!(world.stored_ids().await, "a");
 }
@@ -124,13 +124,13 @@ async fn a_lease_that_is_presumed_expired_is_registered_instead_of_renewed() {
 async fn an_outage_shorter_than_the_ttl_loses_no_lease() {
     let world = World::new();
     let registration = world.try_start(node("a"), eager()).await.unwrap();
-    pass(TTL).await;
+    advance(TTL).await;
     world.link.inject(Fault::Outage);
     // The last renewal is at most 3.7 s old, and the next attempt follows within a second.
-    pass(TTL / 2).await;
+    advance(TTL / 2).await;
     world.link.heal();
     for _ in 0..100 {
-        pass(millis(100)).await;
+        advance(millis(100)).await;
         assert!(registration.status().is_active());
     }
     assert!(world.link.hits().calls_refused > 0);
@@ -144,7 +144,7 @@ async fn the_backoff_grows_to_its_maximum_and_resets_after_each_success() {
     for _ in 0..2 {
         let before = world.spy.calls().len();
         world.link.inject(Fault::Outage);
-        pass(secs(100)).await;
+        advance(secs(100)).await;
         let of_owner = |call: &Call| matches!(call, Call::Register(..) | Call::KeepAlive(_));
         let calls = world.spy.calls();
         let tries = calls[before..].iter().filter(|(_, call)| of_owner(call));
@@ -171,7 +171,7 @@ async fn a_superseded_registration_retries_once_per_ttl_without_takeover() {
     let theirs = world.displace(&other).await;
     until_status(&registration, |status| matches!(status, RegistrationStatus::Superseded)).await;
     let superseded = Instant::now();
-    pass(10 * TTL).await;
+    advance(10 * TTL).await;
     assert_eq!(world.stored().await, [other], "the other registration was displaced");
     assert!(matches!(registration.status(), RegistrationStatus::Superseded));
     let claims = world.spy.claims();
@@ -195,7 +195,7 @@ async fn two_registrations_of_one_id_do_not_displace_each_other_repeatedly() {
     let world = World::new();
     let first = world.start(node("a")).await;
     let second = world.start(node("a").with_weight(7)).await;
-    pass(20 * TTL).await;
+    advance(20 * TTL).await;
     assert!(matches!(first.status(), RegistrationStatus::Superseded));
     assert!(second.status().is_active());
     assert_eq!(world.stored().await, [second.instance()]);
@@ -203,9 +203,9 @@ async fn two_registrations_of_one_id_do_not_displace_each_other_repeatedly() {
 
     // The same holds after an outage in which both leases expire.
     world.link.inject(Fault::Outage);
-    pass(3 * TTL).await;
+    advance(3 * TTL).await;
     world.link.heal();
-    pass(3 * TTL).await;
+    advance(3 * TTL).await;
     let active = [&first, &second].iter().filter(|one| one.status().is_active()).count();
     assert_eq!(active, 1);
     assert_eq!(world.spy.claims().iter().filter(|(_, claim)| takes_over(claim)).count(), 1);
@@ -218,17 +218,17 @@ async fn statuses_are_reported_in_order_and_end_with_stopped() {
     let registration = world.try_start(node("a"), in_background()).await.unwrap();
     let states = registration.statuses();
     let reported = tokio::spawn(states.map(|state| name(&state)).collect::<Vec<_>>());
-    pass(secs(1)).await;
+    advance(secs(1)).await;
     world.link.heal();
     until_active(&registration).await;
     world.link.inject(Fault::Outage);
-    pass(2 * TTL).await;
+    advance(2 * TTL).await;
     world.link.heal();
     until_active(&registration).await;
     let theirs = world.displace(&node("a")).await;
-    pass(TTL).await;
+    advance(TTL).await;
     world.store.deregister(&theirs, &CallOptions::DEFAULT).await.unwrap();
-    pass(2 * TTL).await;
+    advance(2 * TTL).await;
     within(registration.stop()).await.unwrap();
     let mut reported = within(reported).await.unwrap();
     reported.dedup(); // the error in the status may change
@@ -254,13 +254,13 @@ async fn a_hundred_registrations_that_start_together_do_not_renew_together() {
         registrations.push(world.start(node(&n.to_string())).await);
     }
     let start = Instant::now();
-    pass(secs(60)).await;
+    advance(secs(60)).await;
     for window in [0, 10, 30, 50] {
         let mut buckets = [0; 10];
-        for at in world.spy.renewals() {
-            let at = (at - start).as_millis();
-            if (window * 1_000..window * 1_000 + 3_000).contains(&at) {
-                buckets[usize::try_from((at - window * 1_000) / 300).unwrap()] += 1;
+        for time in world.spy.renewals() {
+            let time = (time - start).as_millis();
+            if (window * 1_000..window * 1_000 + 3_000).contains(&time) {
+                buckets[usize::try_from((time - window * 1_000) / 300).unwrap()] += 1;
             }
         }
         // The average is 9.
@@ -277,10 +277,10 @@ async fn a_hundred_registrations_spread_their_requests_after_an_outage() {
         registrations.push(world.start(node(&n.to_string())).await);
     }
     world.link.inject(Fault::Outage);
-    pass(secs(60)).await;
+    advance(secs(60)).await;
     world.link.heal();
     let (healed, before) = (Instant::now(), world.spy.claims().len());
-    pass(RETURN_BOUND).await;
+    advance(RETURN_BOUND).await;
     assert!(registrations.iter().all(|registration| registration.status().is_active()));
     let mut buckets = [0; 11];
     for (at, _) in &world.spy.claims()[before..] {
@@ -291,7 +291,7 @@ async fn a_hundred_registrations_spread_their_requests_after_an_outage() {
     assert!(buckets.iter().all(|bucket| *bucket < 45), "{buckets:?}");
 }
 
-/// The ttl of a URL was ignored unless the options were created from that URL.
+/// Regression: the ttl of a URL was ignored unless the options were created from that URL.
 #[tokio::test(start_paused = true)]
 async fn options_without_a_ttl_use_that_of_the_registry() {
     for (url, options, expected) in [
@@ -312,7 +312,7 @@ async fn registrations_renew_at_the_minimum_and_the_maximum_ttl() {
         let world = World::new();
         let options = RegistrationOptions::default().with_ttl(ttl);
         let _registration = world.try_start(node("a"), options).await.unwrap();
-        pass(10 * ttl).await;
+        advance(10 * ttl).await;
         let renewals = world.spy.renewals().len();
         assert!((25..=38).contains(&renewals), "{ttl:?}: {renewals}");
         assert_eq!(world.spy.claims().len(), 1);
@@ -322,21 +322,21 @@ async fn registrations_renew_at_the_minimum_and_the_maximum_ttl() {
 #[tokio::test(start_paused = true)]
 async fn a_longer_granted_ttl_is_renewed_at_a_third_of_the_granted_ttl() {
     let world = World::new();
-    world.spy.twist(|call| match call {
-        Call::Register(..) => Some(Twist::Grant(6 * TTL)),
+    world.spy.intercept(|call| match call {
+        Call::Register(..) => Some(Interception::Grant(6 * TTL)),
         // The memory store itself grants a shorter ttl, so a watch would report the record as lost.
-        Call::WatchRecord | Call::Load => Some(Twist::Refuse(ErrorKind::Denied)),
+        Call::WatchRecord | Call::Load => Some(Interception::Refuse(ErrorKind::Denied)),
         _ => None,
     });
     let registration = world.start(node("a")).await;
     let claimed = Instant::now();
     // The outage is longer than the requested ttl but not longer than the granted one.
     world.link.inject(Fault::Outage);
-    pass(secs(59)).await;
+    advance(secs(59)).await;
     assert!(registration.status().is_active());
     let tries: Vec<Instant> = world.spy.renewals();
     assert!(tries[0] - claimed <= 2 * TTL + TICK);
-    pass(secs(1) + TICK).await;
+    advance(secs(1) + TICK).await;
     assert!(!registration.status().is_active());
 }
 
@@ -354,7 +354,7 @@ async fn a_status_is_displayed_with_the_last_error() {
         ("active".into(), "live".into())
     );
     world.link.inject(Fault::Outage);
-    pass(2 * TTL).await;
+    advance(2 * TTL).await;
     let retrying = registration.status().to_string();
     assert!(retrying.starts_with("retrying: "), "{retrying}");
     let stale = view.status().to_string();

@@ -20,11 +20,13 @@ async fn many(world: &World, count: usize) -> Vec<Registration> {
 async fn an_unanswered_renewal_delays_no_other() {
     let world = World::new();
     let registrations = many(&world, 100).await;
-    world.spy.twist(|call| match call {
-        Call::KeepAlive(lease) if lease.instance().id().as_str() == "042" => Some(Twist::Hang),
+    world.spy.intercept(|call| match call {
+        Call::KeepAlive(lease) if lease.instance().id().as_str() == "042" => {
+            Some(Interception::Hang)
+        }
         _ => None,
     });
-    pass(TTL * 3).await;
+    advance(TTL * 3).await;
     let lost: Vec<_> =
         world.spy.claims().into_iter().skip(100).map(|(_, claim)| claim.lease()).collect();
     assert!(!lost.is_empty(), "the one that hangs is registered again");
@@ -39,14 +41,14 @@ async fn a_panic_of_the_store_for_one_lease_affects_no_other() {
     let world = World::new();
     let _registrations = many(&world, 20).await;
     let mut panics = 0;
-    world.spy.twist(move |call| match call {
+    world.spy.intercept(move |call| match call {
         Call::KeepAlive(lease) if lease.instance().id().as_str() == "007" && panics < 2 => {
             panics += 1;
-            Some(Twist::Panic)
+            Some(Interception::Panic)
         }
         _ => None,
     });
-    pass(TTL * 3).await;
+    advance(TTL * 3).await;
     assert_eq!(world.stored().await.len(), 20);
     assert_eq!(world.spy.claims().len(), 20, "a lease was not renewed in time");
 }
@@ -56,9 +58,9 @@ async fn many_leases_that_are_due_together_are_all_renewed() {
     let world = World::new();
     let _registrations = many(&world, 1_000).await;
     world.link.inject(Fault::Outage);
-    pass(TTL / 2).await;
+    advance(TTL / 2).await;
     world.link.heal();
-    pass(TTL * 2).await;
+    advance(TTL * 2).await;
     assert_eq!(world.stored().await.len(), 1_000);
     assert_eq!(world.spy.claims().len(), 1_000, "a lease was not renewed in time");
 }
@@ -68,14 +70,14 @@ async fn the_renewal_task_ends_with_the_last_registration_and_starts_with_the_ne
     let world = World::new();
     for _ in 0..3 {
         let registration = world.start(node("a")).await;
-        pass(TTL * 2).await;
+        advance(TTL * 2).await;
         assert_eq!(
             Handle::current().metrics().num_alive_tasks(),
             2,
             "its own task and the scheduler"
         );
         within(registration.stop()).await.unwrap();
-        pass(millis(1)).await;
+        advance(millis(1)).await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     }
 }
@@ -84,12 +86,13 @@ async fn the_renewal_task_ends_with_the_last_registration_and_starts_with_the_ne
 async fn a_stop_waits_for_the_renewal_in_flight() {
     let world = World::new();
     let registration = world.start(node("a")).await;
-    world.spy.twist(|call| {
-        matches!(call, Call::KeepAlive(_)).then_some(Twist::Late(Duration::from_secs(1)))
+    world.spy.intercept(|call| {
+        matches!(call, Call::KeepAlive(_))
+            .then_some(Interception::DelayedReply(Duration::from_secs(1)))
     });
     within(async {
         while world.spy.renewals().is_empty() {
-            pass(millis(1)).await;
+            advance(millis(1)).await;
         }
     })
     .await;
@@ -109,11 +112,11 @@ fn each_runtime_renews_its_own_leases_on_its_own_clock() {
     let first = one.block_on(world.start(node("a")));
     let second = two.block_on(other.start(node("b")));
     let before = other.spy.renewals().len(); // the first renewal may be due at once
-    one.block_on(pass(TTL * 2));
+    one.block_on(advance(TTL * 2));
     assert!(world.spy.renewals().len() >= 5, "the other runtime did not run");
     assert_eq!(other.spy.renewals().len(), before);
     drop(one); // ends its scheduler too
-    two.block_on(pass(TTL * 2));
+    two.block_on(advance(TTL * 2));
     two.block_on(async {
         assert!(second.status().is_active());
         within(second.stop()).await.unwrap();
@@ -122,7 +125,7 @@ fn each_runtime_renews_its_own_leases_on_its_own_clock() {
     assert_eq!(error.kind(), ErrorKind::Closed);
 }
 
-/// A panic of `register`, `deregister`, `load` or `watch` ended the task of a registration or a view.
+/// Regression: a panic of `register`, `deregister`, `load` or `watch` ended the task of a registration or a view.
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_store_ends_only_that_call() {
     let world = World::new();
@@ -130,19 +133,19 @@ async fn a_panic_of_the_store_ends_only_that_call() {
     let view = world.view(no_retention()).await;
     let monitor = Monitor::of(&view);
     let mut calls = 0;
-    world.spy.twist(move |_| {
+    world.spy.intercept(move |_| {
         calls += 1;
-        (calls % 3 == 0).then_some(Twist::Panic)
+        (calls % 3 == 0).then_some(Interception::Panic)
     });
-    pass(TTL * 5).await;
+    advance(TTL * 5).await;
     within(registrations[7].update(|_| node("007").with_weight(7))).await.unwrap();
     world.link.inject(Fault::Cut); // so that the view makes calls too
-    pass(TTL * 5).await;
-    world.spy.untwist();
+    advance(TTL * 5).await;
+    world.spy.stop_intercepting();
     until(&view, |state| state.instances().any(|node| node.weight() == 7)).await;
     assert_eq!(world.stored().await.len(), 20);
     assert!(registrations.iter().all(|registration| registration.status().is_active()));
-    assert_eq!(monitor.least(), 20);
+    assert_eq!(monitor.fewest_shown(), 20);
     for registration in registrations {
         within(registration.stop()).await.unwrap();
     }

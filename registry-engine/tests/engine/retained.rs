@@ -35,7 +35,7 @@ async fn put_victims(world: &World, ids: &str) -> Vec<Lease> {
 async fn trouble(world: &World, view: &View) {
     world.link.inject(Fault::Outage);
     until(view, |state| !state.status().is_live()).await;
-    pass(TTL / 2).await;
+    advance(TTL / 2).await;
     world.link.heal();
     until_live(view).await;
     assert!(world.link.hits().watches_ended >= 1);
@@ -98,8 +98,8 @@ async fn an_instance_deleted_without_withdrawal_is_retained_for_the_hold_time() 
     assert_eq!(ids(view.store_snapshot().unwrap().instances()), "b c d");
     assert_eq!(ids(state.available()), "b c d", "the retained one is a standby");
     assert!(view.status().is_live());
-    let held = until_none_is_retained(&view).await;
-    assert!((HOLD_TIME..=HOLD_TIME + TICK).contains(&held), "{held:?}");
+    let retained_for = until_none_is_retained(&view).await;
+    assert!((HOLD_TIME..=HOLD_TIME + TICK).contains(&retained_for), "{retained_for:?}");
     assert_eq!(monitor.shown(), ["a b c d", "b c d"]);
     assert_eq!(world.spy.loads(), 1, "retention needs no load");
 }
@@ -115,8 +115,11 @@ async fn the_hold_time_follows_the_ttl_of_the_record() {
         let view = world.view(DiscoveryOptions::default()).await;
         owner.link.inject(Fault::Outage); // it crashes
         until(&view, |state| state.retained().len() == 1).await;
-        let held = until_none_is_retained(&view).await;
-        assert!((millis(hold)..=millis(hold) + TICK).contains(&held), "ttl {ttl} s: {held:?}");
+        let retained_for = until_none_is_retained(&view).await;
+        assert!(
+            (millis(hold)..=millis(hold) + TICK).contains(&retained_for),
+            "ttl {ttl} s: {retained_for:?}"
+        );
     }
 }
 
@@ -136,8 +139,8 @@ async fn a_mass_deletion_on_a_healthy_watch_is_retained_for_the_full_hold_time()
         "a b c d",
         "the only listed instance must not receive all calls"
     );
-    let held = until_none_is_retained(&view).await;
-    assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&held), "{held:?}");
+    let retained_for = until_none_is_retained(&view).await;
+    assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&retained_for), "{retained_for:?}");
     assert_eq!(monitor.shown(), ["a b c d", "d"]);
 }
 
@@ -151,16 +154,16 @@ async fn a_refused_connection_ends_the_retention_of_that_incarnation_only() {
         view.report(lease.instance().id(), Some(lease.id()), Failure::Refused);
     };
     report(0);
-    pass(TICK).await;
+    advance(TICK).await;
     world.store.evict(&service());
     until(&view, |state| state.retained().len() == 2).await;
-    pass(TICK).await;
+    advance(TICK).await;
     assert_eq!(retained(&view), "a b", "the report was from before the deletion");
     view.report(leases[0].instance().id(), Some(leases[1].id()), Failure::Refused);
-    pass(TICK).await;
+    advance(TICK).await;
     assert_eq!(retained(&view), "a b", "another incarnation was refused");
     report(0);
-    pass(TICK).await;
+    advance(TICK).await;
     assert_eq!((retained(&view), shown(&view)), ("b".into(), "b".into()));
 }
 
@@ -172,8 +175,8 @@ async fn the_last_instance_of_a_service_is_retained_for_the_full_hold_time() {
     world.store.evict(&service());
     until(&view, |state| state.retained().len() == 1).await;
     assert_eq!(ids(view.state().available()), "a");
-    let held = until_none_is_retained(&view).await;
-    assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&held), "{held:?}");
+    let retained_for = until_none_is_retained(&view).await;
+    assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&retained_for), "{retained_for:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,10 +191,10 @@ async fn a_rolling_restart_of_a_quarter_at_a_time_is_retained_for_the_regular_ho
         for lease in pair {
             world.put(&format!("{}-new", lease.instance().id())).await;
         }
-        pass(millis(500)).await;
+        advance(millis(500)).await;
     }
-    let held = until_none_is_retained(&view).await;
-    assert!(held <= HOLD_TIME, "{held:?}");
+    let retained_for = until_none_is_retained(&view).await;
+    assert!(retained_for <= HOLD_TIME, "{retained_for:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,11 +207,11 @@ async fn after_trouble_a_single_deletion_is_retained_for_the_full_hold_time() {
     until_shown(&view, "a b c d e f").await;
     revoke(&world, &leases[0]);
     until(&view, |state| state.retained().len() == 1).await;
-    let held = until_none_is_retained(&view).await;
-    assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&held), "{held:?}");
+    let retained_for = until_none_is_retained(&view).await;
+    assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&retained_for), "{retained_for:?}");
 }
 
-/// After a disruption with a compaction, go-zero removes a deleted instance in 0.3 s; the view took 11.8 s.
+/// Regression: after a disruption with a compaction, go-zero removes a deleted instance in 0.3 s; the view took 11.8 s.
 #[tokio::test(start_paused = true)]
 async fn a_short_disruption_on_the_same_lineage_is_not_trouble_even_after_a_compaction() {
     for fault in [Fault::Cut, Fault::Compaction] {
@@ -222,8 +225,11 @@ async fn a_short_disruption_on_the_same_lineage_is_not_trouble_even_after_a_comp
         world.link.inject(fault);
         world.link.heal();
         until(&view, |state| state.retained().len() == 1).await;
-        let held = until_none_is_retained(&view).await;
-        assert!((HOLD_TIME..=HOLD_TIME + TICK).contains(&held), "{fault:?}: {held:?}");
+        let retained_for = until_none_is_retained(&view).await;
+        assert!(
+            (HOLD_TIME..=HOLD_TIME + TICK).contains(&retained_for),
+            "{fault:?}: {retained_for:?}"
+        );
     }
 }
 
@@ -237,8 +243,8 @@ async fn another_lineage_is_trouble_even_after_a_short_disruption() {
     world.store.restore(backup);
     until(&view, |state| state.retained().len() == 3).await;
     assert_eq!((shown(&view), retained(&view)), ("a b c d e".into(), "c d e".into()));
-    let held = until_none_is_retained(&view).await;
-    assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&held), "{held:?}");
+    let retained_for = until_none_is_retained(&view).await;
+    assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&retained_for), "{retained_for:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,11 +256,14 @@ async fn no_hold_time_ends_while_the_store_does_not_answer() {
     revoke(&world, &leases[0]);
     until(&view, |state| state.retained().len() == 1).await;
     world.link.inject(Fault::Outage);
-    pass(10 * HOLD_TIME).await;
+    advance(10 * HOLD_TIME).await;
     assert_eq!(retained(&view), "a");
     world.link.heal();
-    let held = until_none_is_retained(&view).await;
-    assert!(held >= FULL_HOLD_TIME, "the hold time starts with the recovery: {held:?}");
+    let retained_for = until_none_is_retained(&view).await;
+    assert!(
+        retained_for >= FULL_HOLD_TIME,
+        "the hold time starts with the recovery: {retained_for:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,7 +274,7 @@ async fn an_instance_that_is_listed_again_is_no_longer_retained() {
     let monitor = Monitor::of(&view);
     world.store.evict(&service());
     until(&view, |state| state.retained().len() == 2).await;
-    pass(TTL / 2).await;
+    advance(TTL / 2).await;
     let moved = node("a").with_address("10.0.0.9:80".parse().unwrap());
     world.put_as(&moved).await;
     until(&view, |state| state.retained().len() == 1).await;
@@ -276,7 +285,8 @@ async fn an_instance_that_is_listed_again_is_no_longer_retained() {
     assert_eq!(monitor.shown(), ["a b", "a"]);
 }
 
-/// After an outage of 20 s, a view showed 0 of 50 live instances with a ttl of 2 s for 3.9 s, and 1 of 50 for 5.5 s.
+/// Regression: after an outage of 20 s, a view showed 0 of 50 live instances with a ttl of 2 s for 3.9 s, and 1 of 50
+/// for 5.5 s.
 #[tokio::test(start_paused = true)]
 async fn no_live_instance_is_missing_after_an_outage_of_any_length() {
     for ttl in [1, 2, 3, 5, 10, 30].map(secs) {
@@ -297,14 +307,14 @@ async fn no_live_instance_is_missing_after_an_outage_of_any_length() {
             let far = World::over(world.store.clone()).view(discovery).await;
             let monitors = [Monitor::of(&near), Monitor::of(&far)];
             world.link.inject(Fault::Silence);
-            world.spy.twist(|_| Some(Twist::Hang));
-            pass(outage).await;
+            world.spy.intercept(|_| Some(Interception::Hang));
+            advance(outage).await;
             // Requests that were sent during the outage stay unanswered after it, as on a dead connection.
             world.link.heal();
-            world.spy.untwist();
-            pass(4 * ttl + secs(70)).await;
+            world.spy.stop_intercepting();
+            advance(4 * ttl + secs(70)).await;
             for (monitor, name) in monitors.iter().zip(["near", "far"]) {
-                let least = monitor.least();
+                let least = monitor.fewest_shown();
                 let is_long = outage + Duration::from_secs(6) > 2 * ttl.max(secs(15));
                 let expected = if name == "far" && is_long { 0 } else { 50 };
                 assert!(least >= expected, "{name}, ttl {ttl:?}, outage {outage:?}: {least}");
@@ -344,7 +354,7 @@ async fn an_unbounded_ttl_does_not_break_a_view() {
         until_live(&view).await;
         world.store.evict(&service());
         until(&view, |state| state.retained().len() == 4).await;
-        pass(secs(3600)).await;
+        advance(secs(3600)).await;
         assert!(view.status().is_live());
         assert_eq!(shown(&view), "a b c d", "{ttl:?}");
         world.put("e").await;
@@ -360,12 +370,12 @@ async fn a_ttl_of_zero_counts_as_the_minimum_ttl() {
     let view = world.view(DiscoveryOptions::default().with_ttl(ttl)).await;
     world.link.inject(Fault::Outage);
     until(&view, |state| matches!(state.status(), ViewStatus::Stale { .. })).await;
-    let refuse = Twist::Refuse(ErrorKind::Unavailable);
-    world.spy.twist(move |call| matches!(call, Call::Load).then_some(refuse));
+    let refuse = Interception::Refuse(ErrorKind::Unavailable);
+    world.spy.intercept(move |call| matches!(call, Call::Load).then_some(refuse));
     world.store.evict(&service());
     world.link.heal();
     until(&view, |state| state.retained().len() == 4).await;
     let before = world.spy.calls().len();
-    pass(secs(10)).await;
+    advance(secs(10)).await;
     assert_eq!(world.spy.calls().len() - before, 0, "retained instances cause requests");
 }

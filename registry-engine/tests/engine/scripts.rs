@@ -24,7 +24,7 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         let far = World::over(world.store.clone()).view(no_retention()).await;
         let (monitor, mut updates) = (Monitor::of(&near), changes(&near));
         within(world.link.play(&script)).await;
-        pass(SETTLED).await;
+        advance(SETTLED).await;
 
         assert_eq!(world.stored_ids().await, "a b c", "seed {seed}: {script}");
         for registration in &registrations {
@@ -67,9 +67,9 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         until_shown(&near, "").await;
         until_shown(&far, "").await;
         drop((near, far, updates, monitor));
-        pass(millis(1)).await;
+        advance(millis(1)).await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "seed {seed}: {script}");
-        pass(3 * TTL).await;
+        advance(3 * TTL).await;
         assert_eq!(
             world.stored_ids().await,
             "",
@@ -86,7 +86,7 @@ async fn in_any_sequence_of_faults_a_registration_is_active_only_while_its_lease
         let registration = world.start(node("a")).await;
         let watch = async {
             loop {
-                pass(millis(100)).await;
+                advance(millis(100)).await;
                 let sent = world.spy.acknowledged().expect("it was registered");
                 // At the very end of the ttl, the registration's task may run after this check.
                 let known = sent.elapsed() <= TTL + TICK;
@@ -98,7 +98,7 @@ async fn in_any_sequence_of_faults_a_registration_is_active_only_while_its_lease
             () = within(world.link.play(&script)) => {}
             () = watch => {}
         }
-        pass(SETTLED).await;
+        advance(SETTLED).await;
         assert!(registration.status().is_active(), "seed {seed}: {script}");
     }
 }

@@ -18,7 +18,7 @@ async fn a_view_becomes_stale_before_a_lease_can_expire_during_a_silence() {
     let world = World::new();
     let view = world.view(DiscoveryOptions::default()).await;
     for seconds in [0, 1, 2, 3] {
-        pass(secs(20 + seconds)).await;
+        advance(secs(20 + seconds)).await;
         let silent = Instant::now();
         world.link.inject(Fault::Silence);
         until_silent(&view).await;
@@ -43,7 +43,7 @@ async fn leases_that_expire_during_a_silence_do_not_empty_a_view() {
     until_live(&view).await;
     assert_eq!((shown(&view), retained(&view)), ("a b c d".into(), "a b c d".into()));
 
-    pass(secs(20)).await;
+    advance(secs(20)).await;
     assert_eq!(retained(&view), "a b c d", "a deletion during a silence is doubtful");
     for id in ["a", "b", "c", "d"] {
         world.put(id).await;
@@ -67,6 +67,6 @@ async fn a_deletion_after_a_short_silence_is_doubtful() {
     until_shown(&view, "a b c d e").await;
     world.store.revoke(deleted.id());
     until(&view, |state| !state.retained().is_empty()).await;
-    pass(secs(20)).await;
+    advance(secs(20)).await;
     assert_eq!(retained(&view), "e");
 }

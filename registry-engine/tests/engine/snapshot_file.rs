@@ -26,7 +26,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 async fn folder(world: &World) -> TempDir {
     let folder = TempDir::new().unwrap();
     let view = World::over(world.store.clone()).view(options(folder.path())).await;
-    pass(WRITTEN).await;
+    advance(WRITTEN).await;
     assert_eq!(files(folder.path()).len(), 1, "{view:?}");
     folder
 }
@@ -52,10 +52,10 @@ async fn a_view_that_starts_during_an_outage_shows_its_file_and_is_stale() {
 #[tokio::test(start_paused = true)]
 async fn instances_only_in_the_file_are_removed_at_once_if_the_store_answers() {
     let world = World::new();
-    let gone = world.put("a").await;
+    let lease = world.put("a").await;
     world.put("b").await;
     let folder = folder(&world).await;
-    world.store.deregister(&gone, &CallOptions::DEFAULT).await.unwrap();
+    world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
     world.put("c").await;
     let start = Instant::now();
     let view = world.view(options(folder.path())).await;
@@ -66,19 +66,19 @@ async fn instances_only_in_the_file_are_removed_at_once_if_the_store_answers() {
 #[tokio::test(start_paused = true)]
 async fn instances_only_in_the_file_are_retained_after_an_outage_at_the_start() {
     let world = World::new();
-    let gone = world.put("a").await;
+    let lease = world.put("a").await;
     world.put("b").await;
     let folder = folder(&world).await;
-    world.store.deregister(&gone, &CallOptions::DEFAULT).await.unwrap();
+    world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
     world.link.inject(Fault::Outage);
     let view = world.discovery(options(folder.path())).view(&service());
     until_shown(&view, "a b").await;
     let monitor = Monitor::of(&view);
-    pass(secs(30)).await;
+    advance(secs(30)).await;
     world.link.heal();
     until_live(&view).await;
     assert_eq!((shown(&view), retained(&view)), ("a b".into(), "a".into()));
-    pass((2 * gone.ttl()).saturating_sub(secs(1))).await;
+    advance((2 * lease.ttl()).saturating_sub(secs(1))).await;
     assert_eq!(shown(&view), "a b", "its ttl is a day");
     assert_eq!(monitor.shown(), ["a b"]);
 }
@@ -98,7 +98,7 @@ async fn an_unusable_file_is_ignored_and_replaced() {
         let world = World::over(world.store.clone());
         let view = world.view(options(folder.path())).await;
         assert_eq!((shown(&view), world.spy.loads()), ("a".into(), 1));
-        pass(WRITTEN).await;
+        advance(WRITTEN).await;
         // The headers differ in the time of writing.
         assert_eq!(records(&fs::read(&file).unwrap()), records(&whole));
     }
@@ -144,7 +144,7 @@ async fn ready_fails_without_a_file_and_without_a_store() {
     let view = world.discovery(options(folder.path())).view(&service());
     let error = ready(&view, secs(3)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    pass(WRITTEN).await;
+    advance(WRITTEN).await;
     assert!(files(folder.path()).is_empty(), "a file was written without an answer of the store");
 }
 
@@ -158,9 +158,9 @@ async fn the_file_follows_the_store_and_each_service_has_its_own_file() {
     ready(&second, secs(5)).await.unwrap();
     world.put("a").await;
     world.put_as(&node_of(&other, "b")).await;
-    pass(2 * WRITTEN).await;
+    advance(2 * WRITTEN).await;
     world.put("c").await;
-    pass(2 * WRITTEN).await;
+    advance(2 * WRITTEN).await;
     drop((view, second));
     assert_eq!(files(folder.path()).len(), 2, "drafts were left");
 
@@ -179,7 +179,7 @@ async fn an_unwritable_folder_affects_no_view() {
     let view = world.view(options(&blocked)).await;
     world.put("a").await;
     until_shown(&view, "a").await;
-    pass(10 * WRITTEN).await;
+    advance(10 * WRITTEN).await;
     assert!(view.status().is_live());
 }
 
@@ -194,7 +194,7 @@ async fn retained_instances_are_not_written_to_the_file() {
     until_live(&view).await;
     world.store.evict(&service());
     until(&view, |state| state.retained().len() == 2).await;
-    pass(2 * WRITTEN).await;
+    advance(2 * WRITTEN).await;
     drop(view);
     world.link.inject(Fault::Outage);
     let view = world.discovery(options(folder.path())).view(&service());
@@ -209,11 +209,11 @@ async fn a_view_without_a_file_is_loading_and_one_with_a_file_is_stale() {
     let (folder, empty) = (folder(&world).await, TempDir::new().unwrap());
     world.link.inject(Fault::Outage);
     let start = Instant::now();
-    let without = world.discovery(options(empty.path())).view(&service());
-    until(&without, |state| state.status().error().is_some()).await;
-    let ViewStatus::Loading { since, why: Some(why) } = without.status() else { panic!() };
+    let without_file = world.discovery(options(empty.path())).view(&service());
+    until(&without_file, |state| state.status().error().is_some()).await;
+    let ViewStatus::Loading { since, why: Some(why) } = without_file.status() else { panic!() };
     assert_eq!((since, why.kind()), (start, ErrorKind::Unavailable));
-    assert_eq!(without.status().to_string(), format!("loading: {why}"));
+    assert_eq!(without_file.status().to_string(), format!("loading: {why}"));
 
     let with = world.discovery(options(folder.path())).view(&service());
     until(&with, |state| matches!(state.status(), ViewStatus::Stale { .. })).await;
@@ -226,7 +226,9 @@ async fn ready_returns_a_refusal_at_once_even_with_a_file() {
         let world = World::new();
         world.put("a").await;
         let folder = folder(&world).await;
-        world.spy.twist(move |call| matches!(call, Call::Load).then_some(Twist::Refuse(kind)));
+        world.spy.intercept(move |call| {
+            matches!(call, Call::Load).then_some(Interception::Refuse(kind))
+        });
         let view = world.discovery(options(folder.path())).view(&service());
         let start = Instant::now();
         let error = ready(&view, secs(60)).await.unwrap_err();
@@ -235,9 +237,11 @@ async fn ready_returns_a_refusal_at_once_even_with_a_file() {
         let ViewStatus::Stale { why, .. } = view.status() else { panic!("{:?}", view.status()) };
         assert_eq!(why.kind(), kind);
 
-        world.spy.untwist();
+        world.spy.stop_intercepting();
         until_live(&view).await;
-        world.spy.twist(move |call| matches!(call, Call::Load).then_some(Twist::Refuse(kind)));
+        world.spy.intercept(move |call| {
+            matches!(call, Call::Load).then_some(Interception::Refuse(kind))
+        });
         world.link.inject(Fault::Cut);
         ready(&view, secs(1)).await.expect("the store has answered before");
     }
@@ -273,20 +277,20 @@ async fn the_file_of_a_live_view_is_refreshed_without_changes() {
     let (world, folder) = (World::new(), TempDir::new().unwrap());
     world.put("a").await;
     let view = world.view(options(folder.path())).await;
-    pass(WRITTEN).await;
+    advance(WRITTEN).await;
     let file = files(folder.path()).remove(0);
     fs::remove_file(&file).unwrap();
-    pass(secs(3600) + WRITTEN).await;
+    advance(secs(3600) + WRITTEN).await;
     assert!(file.exists(), "not written again within an hour");
 
     world.link.inject(Fault::Outage);
     until(&view, |state| !state.status().is_live()).await;
     fs::remove_file(&file).unwrap();
-    pass(secs(24 * 3600)).await;
+    advance(secs(24 * 3600)).await;
     assert!(!file.exists(), "written without a confirmation of the store");
     world.link.heal();
     until_live(&view).await;
-    pass(secs(3600) + WRITTEN).await;
+    advance(secs(3600) + WRITTEN).await;
     assert!(file.exists());
 }
 
@@ -297,18 +301,20 @@ async fn an_unusable_file_and_a_refusal_are_each_logged_once() {
     world.put("a").await;
     let folder = folder(&world).await;
     fs::write(files(folder.path()).remove(0), "not a snapshot").unwrap();
-    let twist = Twist::Refuse(ErrorKind::Denied);
-    world.spy.twist(move |call| matches!(call, Call::Load | Call::Register(..)).then_some(twist));
+    let refusal = Interception::Refuse(ErrorKind::Denied);
+    world
+        .spy
+        .intercept(move |call| matches!(call, Call::Load | Call::Register(..)).then_some(refusal));
     let view = world.discovery(options(folder.path())).view(&service());
     let registration = world.try_start(node("b"), in_background()).await.unwrap();
-    pass(secs(3600)).await;
+    advance(secs(3600)).await;
     let expected = [
         "a snapshot file is unusable and was ignored",
         "a view is not live: retrying",
         "an instance is not registered: retrying",
     ];
     assert_eq!(logs.warnings(), expected);
-    world.spy.untwist();
+    world.spy.stop_intercepting();
     until_live(&view).await;
     until_active(&registration).await;
     assert_eq!(logs.warnings(), expected);

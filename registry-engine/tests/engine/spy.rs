@@ -1,4 +1,4 @@
-//! A registry that records all calls, and can change the outcome of some.
+//! A registry that records all calls, and changes the outcomes of intercepted ones.
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -26,17 +26,17 @@ pub(crate) enum Call {
     WatchRecord,
 }
 
-/// A changed outcome of a call.
+/// The changed outcome of an intercepted call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Twist {
+pub(crate) enum Interception {
     /// The call fails without reaching the store.
     Refuse(ErrorKind),
     /// The call fails with `Superseded` and this holder, without reaching the store.
     Superseded(Holder),
     /// The call fails after 50 ms, without reaching the store.
-    LateRefusal(ErrorKind),
-    /// The store applies the call at once, but answers later by this time.
-    Late(Duration),
+    DelayedRefusal(ErrorKind),
+    /// The store executes the call at once, but its reply is delayed by this time.
+    DelayedReply(Duration),
     /// The call is never answered.
     Hang,
     /// The client panics.
@@ -49,13 +49,14 @@ pub(crate) enum Twist {
     ProgressAndEnd(ErrorKind),
 }
 
-type Twister = Box<dyn FnMut(&Call) -> Option<Twist> + Send>;
+/// Decides which calls are intercepted, and how.
+type Interceptor = Box<dyn FnMut(&Call) -> Option<Interception> + Send>;
 
-/// A registry that records every call, and twists some.
+/// A registry that records every call, and intercepts some.
 pub(crate) struct Spy {
     inner: FaultyRegistry,
     calls: Mutex<Vec<(Instant, Call)>>,
-    twister: Mutex<Twister>,
+    interceptor: Mutex<Interceptor>,
     open: Arc<AtomicUsize>,
     presences: Mutex<Vec<Presence>>,
     /// The sending time of the last successful register or renewal.
@@ -64,18 +65,22 @@ pub(crate) struct Spy {
 
 impl Spy {
     pub(crate) fn new(inner: FaultyRegistry) -> Self {
-        let (calls, twister) = (Mutex::default(), Mutex::new(Box::new(|_: &Call| None) as Twister));
+        let (calls, interceptor) =
+            (Mutex::default(), Mutex::new(Box::new(|_: &Call| None) as Interceptor));
         let (open, acknowledged, presences) = Default::default();
-        Self { inner, calls, twister, open, presences, acknowledged }
+        Self { inner, calls, interceptor, open, presences, acknowledged }
     }
 
-    /// Lets `twister` decide about all later calls.
-    pub(crate) fn twist(&self, twister: impl FnMut(&Call) -> Option<Twist> + Send + 'static) {
-        *self.twister.lock().unwrap() = Box::new(twister);
+    /// Changes the outcomes of later calls for which `interceptor` returns an interception.
+    pub(crate) fn intercept(
+        &self,
+        interceptor: impl FnMut(&Call) -> Option<Interception> + Send + 'static,
+    ) {
+        *self.interceptor.lock().unwrap() = Box::new(interceptor);
     }
 
-    pub(crate) fn untwist(&self) {
-        self.twist(|_| None);
+    pub(crate) fn stop_intercepting(&self) {
+        self.intercept(|_| None);
     }
 
     /// Returns all calls so far with their times.
@@ -132,34 +137,37 @@ impl Spy {
     }
 
     /// Returns the number of open watches.
-    pub(crate) fn open(&self) -> usize {
+    pub(crate) fn open_watches(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
 
-    fn note(&self, call: Call) -> Option<Twist> {
-        let twist = (self.twister.lock().unwrap())(&call);
+    fn record(&self, call: Call) -> Option<Interception> {
+        let interception = (self.interceptor.lock().unwrap())(&call);
         self.calls.lock().unwrap().push((Instant::now(), call));
-        twist
+        interception
     }
 
-    async fn pass<T>(&self, call: Call, on: impl Future<Output = Result<T>>) -> Result<T> {
-        let twist = self.note(call);
-        Self::twisted(twist, on).await
+    async fn call<T>(&self, call: Call, on: impl Future<Output = Result<T>>) -> Result<T> {
+        let interception = self.record(call);
+        Self::run(interception, on).await
     }
 
-    async fn twisted<T>(twist: Option<Twist>, on: impl Future<Output = Result<T>>) -> Result<T> {
-        match twist {
-            Some(Twist::Refuse(kind)) => Err(Error::new(kind, "refused by the spy")),
-            Some(Twist::Superseded(holder)) => {
+    async fn run<T>(
+        interception: Option<Interception>,
+        on: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match interception {
+            Some(Interception::Refuse(kind)) => Err(Error::new(kind, "refused by the spy")),
+            Some(Interception::Superseded(holder)) => {
                 Err(Error::new(ErrorKind::Superseded, "refused by the spy").with_holder(holder))
             }
-            Some(Twist::LateRefusal(kind)) => {
+            Some(Interception::DelayedRefusal(kind)) => {
                 sleep(Duration::from_millis(50)).await;
                 Err(Error::new(kind, "refused by the spy"))
             }
-            Some(Twist::Hang) => std::future::pending().await,
-            Some(Twist::Panic) => std::panic::resume_unwind(Box::new("planted")),
-            Some(Twist::Late(delay)) => {
+            Some(Interception::Hang) => std::future::pending().await,
+            Some(Interception::Panic) => std::panic::resume_unwind(Box::new("a panic of the spy")),
+            Some(Interception::DelayedReply(delay)) => {
                 let answer = on.await;
                 sleep(delay).await;
                 answer
@@ -178,32 +186,32 @@ impl Registry for Spy {
         options: &CallOptions,
     ) -> Result<Lease> {
         let sent = Instant::now();
-        let twist = self.note(Call::Register(instance.clone(), *claim));
-        let lease = Self::twisted(twist, self.inner.register(instance, claim, options)).await?;
+        let interception = self.record(Call::Register(instance.clone(), *claim));
+        let lease = Self::run(interception, self.inner.register(instance, claim, options)).await?;
         *self.acknowledged.lock().unwrap() = Some(sent);
-        let Some(Twist::Grant(ttl)) = twist else { return Ok(lease) };
+        let Some(Interception::Grant(ttl)) = interception else { return Ok(lease) };
         Ok(Lease::new(lease.id(), ttl, lease.instance().clone(), lease.revision()))
     }
 
     async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
-        self.pass(Call::Holder, self.inner.holder(instance, options)).await
+        self.call(Call::Holder, self.inner.holder(instance, options)).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
         let sent = Instant::now();
         self.presences.lock().unwrap().push(options.presence);
         let renewal = self.inner.keep_alive(lease, options);
-        let ttl = self.pass(Call::KeepAlive(lease.clone()), renewal).await?;
+        let ttl = self.call(Call::KeepAlive(lease.clone()), renewal).await?;
         *self.acknowledged.lock().unwrap() = Some(sent);
         Ok(ttl)
     }
 
     async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
-        self.pass(Call::Deregister, self.inner.deregister(lease, options)).await
+        self.call(Call::Deregister, self.inner.deregister(lease, options)).await
     }
 
     async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
-        self.pass(Call::Load, self.inner.load(service, options)).await
+        self.call(Call::Load, self.inner.load(service, options)).await
     }
 
     async fn watch(
@@ -212,16 +220,16 @@ impl Registry for Spy {
         after: &Cursor,
         options: &CallOptions,
     ) -> Result<Watch> {
-        let twist = self.note(Call::Watch(after.clone()));
-        let watch = match twist {
-            Some(Twist::Refuse(kind)) => return Err(Error::new(kind, "refused by the spy")),
-            Some(Twist::Hang) => std::future::pending().await,
-            Some(Twist::Panic) => std::panic::resume_unwind(Box::new("planted")),
-            Some(Twist::EndAtOnce(kind)) => {
+        let interception = self.record(Call::Watch(after.clone()));
+        let watch = match interception {
+            Some(Interception::Refuse(kind)) => return Err(Error::new(kind, "refused by the spy")),
+            Some(Interception::Hang) => std::future::pending().await,
+            Some(Interception::Panic) => std::panic::resume_unwind(Box::new("a panic of the spy")),
+            Some(Interception::EndAtOnce(kind)) => {
                 let end = Err(Error::new(kind, "ended by the spy"));
                 Watch::new(after.clone(), stream::iter([end]))
             }
-            Some(Twist::ProgressAndEnd(kind)) => {
+            Some(Interception::ProgressAndEnd(kind)) => {
                 // The proof in a cursor of the memory store is its branch, so the same proof is valid at the next
                 // revision.
                 let next = after.revision().get() + 1;
@@ -242,7 +250,7 @@ impl Registry for Spy {
     }
 
     async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
-        self.pass(Call::WatchRecord, self.inner.watch_record(lease, options)).await
+        self.call(Call::WatchRecord, self.inner.watch_record(lease, options)).await
     }
 
     fn default_ttl(&self) -> Option<Duration> {

@@ -41,11 +41,11 @@ async fn a_start_during_an_outage_fails_at_its_timeout_and_leaks_nothing() {
             assert!(world.link.hits().replies_lost > 0);
         }
         world.link.heal();
-        pass(secs(15)).await; // the request in flight, and the withdrawal
+        advance(secs(15)).await; // the request in flight, and the withdrawal
         assert_eq!(world.stored_ids().await, "", "{fault:?}");
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{fault:?}");
         let calls = world.spy.calls().len();
-        pass(secs(600)).await;
+        advance(secs(600)).await;
         assert_eq!(world.spy.calls().len(), calls, "{fault:?}: requests after the failure");
     }
 }
@@ -55,7 +55,7 @@ async fn a_start_whose_reply_was_lost_is_repeated_under_the_same_lease() {
     let world = World::new();
     world.link.inject(Fault::LostReplies);
     let heal = async {
-        pass(millis(500)).await;
+        advance(millis(500)).await;
         world.link.heal();
     };
     let (registration, ()) = tokio::join!(world.start(node("a")), heal);
@@ -73,7 +73,7 @@ async fn a_dropped_start_leaks_nothing() {
         world.link.inject(Fault::Latency { min: secs(2), max: secs(2) });
         let start = world.try_start(node("a"), start_within(secs(10)));
         assert!(tokio::time::timeout(after, start).await.is_err());
-        pass(secs(10)).await;
+        advance(secs(10)).await;
         assert_eq!(world.spy.claims().len(), claims);
         assert_eq!(world.stored_ids().await, "");
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
@@ -84,13 +84,13 @@ async fn a_dropped_start_leaks_nothing() {
 async fn a_refused_start_returns_the_error_at_once() {
     for kind in [ErrorKind::Invalid, ErrorKind::Denied] {
         let world = World::new();
-        world
-            .spy
-            .twist(move |call| matches!(call, Call::Register(..)).then_some(Twist::Refuse(kind)));
+        world.spy.intercept(move |call| {
+            matches!(call, Call::Register(..)).then_some(Interception::Refuse(kind))
+        });
         let start = Instant::now();
         let error = world.try_start(node("a"), start_within(secs(3))).await.unwrap_err();
         assert_eq!((error.kind(), start.elapsed()), (kind, secs(0)));
-        pass(secs(600)).await;
+        advance(secs(600)).await;
         assert_eq!(world.spy.claims().len(), 1);
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     }
@@ -116,7 +116,7 @@ async fn a_start_without_takeover_is_superseded_at_once() {
     let start = Instant::now();
     let error = world.try_start(node("a"), options).await.unwrap_err();
     assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Superseded, secs(0)));
-    pass(secs(600)).await;
+    advance(secs(600)).await;
     assert_eq!(world.stored().await, [theirs], "the holder was withdrawn");
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
@@ -129,7 +129,7 @@ async fn a_start_takes_over_the_registration_of_an_earlier_process() {
     let monitor = Monitor::of(&view);
     let _registration = world.start(node("a")).await;
     until(&view, |state| state.records()[0].instance().weight() == node("a").weight()).await;
-    assert_eq!(monitor.least(), 1, "not replaced in one step");
+    assert_eq!(monitor.fewest_shown(), 1, "not replaced in one step");
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +139,7 @@ async fn a_start_in_the_background_returns_at_once_and_registers_when_the_store_
     let start = Instant::now();
     let registration = world.try_start(node("a"), in_background()).await.unwrap();
     assert_eq!(start.elapsed(), secs(0));
-    pass(secs(60)).await;
+    advance(secs(60)).await;
     let RegistrationStatus::Retrying { since, why } = registration.status() else { panic!() };
     assert_eq!((since, why.kind()), (start, ErrorKind::Unavailable));
     assert!(why.to_string().contains("down"), "{why}");
@@ -153,14 +153,14 @@ async fn a_start_in_the_background_returns_at_once_and_registers_when_the_store_
 #[tokio::test(start_paused = true)]
 async fn a_start_in_the_background_retries_after_a_refusal() {
     let world = World::new();
-    world.spy.twist(|call| {
-        matches!(call, Call::Register(..)).then_some(Twist::Refuse(ErrorKind::Denied))
+    world.spy.intercept(|call| {
+        matches!(call, Call::Register(..)).then_some(Interception::Refuse(ErrorKind::Denied))
     });
     let registration = world.try_start(node("a"), in_background()).await.unwrap();
-    pass(secs(60)).await;
+    advance(secs(60)).await;
     let RegistrationStatus::Retrying { why, .. } = registration.status() else { panic!() };
     assert_eq!(why.kind(), ErrorKind::Denied);
-    world.spy.untwist();
+    world.spy.stop_intercepting();
     until_active(&registration).await;
     assert_eq!(world.stored_ids().await, "a");
 }
@@ -171,7 +171,7 @@ async fn a_registration_uses_the_lease_id_it_is_given() {
     let options = RegistrationOptions::default().with_lease(lease);
     let _registration = world.try_start(node(&lease.to_string()), options).await.unwrap();
     world.link.inject(Fault::LeaseLost);
-    pass(TTL).await;
+    advance(TTL).await;
     let claims = world.spy.claims();
     assert_eq!(claims.len(), 2);
     assert!(claims.iter().all(|(_, claim)| claim.lease() == lease));

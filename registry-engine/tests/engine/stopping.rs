@@ -65,7 +65,7 @@ async fn a_stopped_instance_is_never_registered_again() {
     assert!(matches!(last, RegistrationStatus::Stopped));
     assert!(within(states.next()).await.is_none());
     let calls = world.spy.calls().len();
-    pass(10 * TTL).await;
+    advance(10 * TTL).await;
     assert_eq!(world.spy.calls().len(), calls, "requests after the stop");
     assert_eq!(world.stored_ids().await, "");
 }
@@ -84,9 +84,9 @@ async fn a_stop_during_an_outage_fails_at_the_stop_timeout() {
         assert!(took <= stop_timeout + TICK, "{fault:?}: {took:?}");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("until its ttl has passed"), "{error}");
-        pass(TTL).await;
+        advance(TTL).await;
         world.link.heal();
-        pass(TTL).await;
+        advance(TTL).await;
         assert_eq!(world.stored_ids().await, "", "{fault:?}");
     }
 }
@@ -97,7 +97,7 @@ async fn a_stop_during_a_short_outage_is_retried() {
     let registration = world.try_start(node("a"), eager()).await.unwrap();
     world.link.inject(Fault::Outage);
     let heal = async {
-        pass(secs(1)).await;
+        advance(secs(1)).await;
         world.link.heal();
     };
     let (stopped, ()) = tokio::join!(within(registration.stop()), heal);
@@ -112,13 +112,13 @@ async fn a_stop_waits_for_the_request_in_flight() {
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Latency { min: secs(2), max: secs(2) });
     assert!(registration.update(|_| node("a").with_weight(7)).now_or_never().is_none());
-    pass(millis(500)).await;
+    advance(millis(500)).await;
     let sent = world.spy.claims()[1].0;
     within(registration.stop()).await.unwrap();
     assert_eq!(world.spy.withdrawals(), [sent + secs(2)], "withdrawn before the answer");
     assert_eq!(sent.elapsed(), secs(4));
     assert_eq!(world.stored_ids().await, "");
-    pass(10 * TTL).await;
+    advance(10 * TTL).await;
     assert_eq!(world.stored_ids().await, "", "registered again after the stop");
 }
 
@@ -128,7 +128,7 @@ async fn a_dropped_registration_is_withdrawn() {
     let options = RegistrationOptions::default().with_ttl(secs(3600));
     let registration = world.try_start(node("a"), options).await.unwrap();
     drop(registration);
-    pass(millis(1)).await;
+    advance(millis(1)).await;
     assert_eq!(world.stored_ids().await, "");
     assert_eq!(world.spy.withdrawals().len(), 1);
 }
@@ -140,7 +140,7 @@ async fn stopping_a_superseded_registration_does_not_withdraw_its_successor() {
     let second = world.start(node("a").with_weight(7)).await;
     within(first.stop()).await.unwrap();
     assert_eq!(world.stored().await, [second.instance()]);
-    pass(5 * TTL).await;
+    advance(5 * TTL).await;
     assert_eq!(world.stored().await, [second.instance()]);
 }
 
@@ -148,9 +148,9 @@ async fn stopping_a_superseded_registration_does_not_withdraw_its_successor() {
 async fn a_refused_stop_returns_the_error_at_once() {
     let world = World::new();
     let registration = world.start(node("a")).await;
-    world
-        .spy
-        .twist(|call| matches!(call, Call::Deregister).then_some(Twist::Refuse(ErrorKind::Denied)));
+    world.spy.intercept(|call| {
+        matches!(call, Call::Deregister).then_some(Interception::Refuse(ErrorKind::Denied))
+    });
     let start = Instant::now();
     let error = within(registration.stop()).await.unwrap_err();
     assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Denied, secs(0)));

@@ -89,7 +89,7 @@ async fn a_late_subscriber_receives_the_state_and_exactly_the_later_batches() {
                 0..5 => change_something(&world, &mut rng, &mut held).await,
                 5 => subscribers.push(Subscriber::new(&view)),
                 6 => tokio::task::yield_now().await,
-                7 => pass(millis(rng.u64(0..300))).await,
+                7 => advance(millis(rng.u64(0..300))).await,
                 8 if rng.u8(0..4) == 0 => world.link.inject(Fault::Cut),
                 _ => {
                     let n = rng.usize(..subscribers.len());
@@ -125,7 +125,7 @@ async fn after_any_store_fault_all_subscribers_end_with_the_same_state() {
                 0..5 => change_something(&world, &mut rng, &mut held).await,
                 5 => subscribers.push(Subscriber::new(&view)),
                 6 => drop(subscribers.pop().filter(|_| rng.bool())),
-                7 => pass(millis(rng.u64(0..300))).await,
+                7 => advance(millis(rng.u64(0..300))).await,
                 8 => world.link.inject(Fault::Cut),
                 9 => world.link.inject(Fault::Compaction),
                 10 if rng.u8(0..5) == 0 => world.link.inject(Fault::Rollback),
@@ -192,9 +192,9 @@ async fn a_waiting_subscriber_is_woken_by_the_next_update() {
     let view = world.view(DiscoveryOptions::default()).await;
     let waiting: Vec<_> =
         (0..10).map(|_| tokio::spawn(changes(&view).take(3).collect::<Vec<_>>())).collect();
-    pass(millis(1)).await;
+    advance(millis(1)).await;
     world.put("a").await;
-    pass(millis(1)).await;
+    advance(millis(1)).await;
     world.put("b").await;
     for task in waiting {
         assert_eq!(within(task).await.unwrap().len(), 3);
@@ -222,7 +222,7 @@ async fn a_view_resumes_after_a_burst_that_makes_its_watch_lag() {
     assert_eq!((world.spy.loads(), world.spy.watches().len()), (1, 2), "resumed, not reloaded");
 }
 
-/// A consumer of updates could not tell an outage from a service that does not change.
+/// Regression: a consumer of updates could not tell an outage from a service that does not change.
 #[tokio::test(start_paused = true)]
 async fn updates_carry_each_status_behind_the_changes_before_it() {
     let world = World::new();

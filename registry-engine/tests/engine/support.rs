@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 pub(crate) use crate::monitor::Monitor;
-pub(crate) use crate::spy::{Call, Spy, Twist};
+pub(crate) use crate::spy::{Call, Interception, Spy};
 
 /// The default ttl of registrations and views.
 pub(crate) const TTL: Duration = Duration::from_secs(10);
@@ -45,11 +45,11 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Advances the paused clock by `time`.
-pub(crate) async fn pass(time: Duration) {
+pub(crate) async fn advance(time: Duration) {
     sleep(time).await;
 }
 
-/// Returns the updates of a view but for those of its status.
+/// Returns the updates of a view, except those of its status.
 pub(crate) fn changes(view: &View) -> BoxStream<'static, Update> {
     let updates = view.updates();
     updates.filter(|update| at_once(!matches!(update, Update::Status(_)))).boxed()

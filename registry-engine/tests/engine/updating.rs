@@ -18,8 +18,8 @@ async fn an_update_is_stored_in_place_once_it_is_acknowledged() {
     assert_eq!(world.stored().await[0], heavy);
     assert_eq!(registration.instance(), heavy);
     until(&view, |state| state.instances().eq([&heavy])).await;
-    assert_eq!(monitor.least(), 1, "not replaced in one step");
-    pass(10 * TTL).await;
+    assert_eq!(monitor.fewest_shown(), 1, "not replaced in one step");
+    advance(10 * TTL).await;
     assert_eq!(world.stored().await, [heavy], "the new record is renewed");
     assert_eq!(world.spy.claims().len(), 2);
 }
@@ -29,8 +29,8 @@ async fn a_refused_update_changes_nothing() {
     for kind in [ErrorKind::Invalid, ErrorKind::Denied] {
         let world = World::new();
         let registration = world.start(node("a")).await;
-        world.spy.twist(move |call| match call {
-            Call::Register(node, _) if node.weight() == 7 => Some(Twist::Refuse(kind)),
+        world.spy.intercept(move |call| match call {
+            Call::Register(node, _) if node.weight() == 7 => Some(Interception::Refuse(kind)),
             _ => None,
         });
         let error = within(registration.update(|_| node("a").with_weight(7))).await.unwrap_err();
@@ -39,7 +39,7 @@ async fn a_refused_update_changes_nothing() {
         for _ in 0..100 {
             assert!(registration.status().is_active());
             assert_eq!(world.stored().await, [node("a")]);
-            pass(TTL / 10).await;
+            advance(TTL / 10).await;
         }
         let heavy = |call: &Call| matches!(call, Call::Register(node, _) if node.weight() == 7);
         let asked = world.spy.calls().iter().filter(|(_, call)| heavy(call)).count();
@@ -58,7 +58,7 @@ async fn an_update_that_changes_the_service_or_the_id_is_invalid() {
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert_eq!(registration.instance(), node("a"));
     }
-    pass(TTL).await;
+    advance(TTL).await;
     assert_eq!(world.spy.claims().len(), 1);
     assert_eq!(world.store.services(&CallOptions::DEFAULT).await.unwrap().len(), 1);
 }
@@ -76,7 +76,7 @@ async fn an_update_during_an_outage_waits_until_the_outage_is_over() {
             Instant::now()
         };
         let heal = async {
-            pass(outage).await;
+            advance(outage).await;
             world.link.heal();
             Instant::now()
         };
@@ -92,9 +92,9 @@ async fn an_update_whose_future_was_dropped_is_still_applied() {
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Outage);
     assert!(registration.update(|_| node("a").with_weight(7)).now_or_never().is_none());
-    pass(secs(1)).await;
+    advance(secs(1)).await;
     world.link.heal();
-    pass(MAX_BACKOFF).await;
+    advance(MAX_BACKOFF).await;
     assert_eq!(world.stored().await[0].weight(), 7);
 }
 
@@ -106,10 +106,10 @@ async fn a_dropped_update_that_is_queued_behind_another_is_still_applied() {
     // The first request hangs in the store, and the other updates queue behind it.
     for weight in 7..=9 {
         assert!(registration.update(|_| node("a").with_weight(weight)).now_or_never().is_none());
-        pass(millis(1)).await;
+        advance(millis(1)).await;
     }
     world.link.heal();
-    pass(2 * MAX_BACKOFF).await;
+    advance(2 * MAX_BACKOFF).await;
     assert_eq!(world.stored().await[0].weight(), 9);
     assert!(world.link.hits().calls_silenced > 0);
 }
@@ -122,7 +122,7 @@ async fn an_update_whose_reply_was_lost_is_repeated() {
     let heavy = node("a").with_weight(7);
     let update = within(registration.update(|_| heavy.clone()));
     let heal = async {
-        pass(secs(1)).await;
+        advance(secs(1)).await;
         assert_eq!(world.stored().await[0], heavy, "the update was not applied");
         world.link.heal();
     };
@@ -143,15 +143,15 @@ async fn an_update_that_is_reverted_before_it_was_sent_is_acknowledged() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Outage);
-    let there = registration.update(|_| node("a").with_weight(7));
-    let back = registration.update(|_| node("a"));
+    let change = registration.update(|_| node("a").with_weight(7));
+    let revert = registration.update(|_| node("a"));
     let heal = async {
-        pass(secs(1)).await;
+        advance(secs(1)).await;
         world.link.heal();
     };
-    let (there, back, ()) = within(async { tokio::join!(there, back, heal) }).await;
-    there.unwrap();
-    back.unwrap();
+    let (change, revert, ()) = within(async { tokio::join!(change, revert, heal) }).await;
+    change.unwrap();
+    revert.unwrap();
     assert_eq!(world.stored().await, [node("a")]);
 }
 
@@ -176,7 +176,7 @@ async fn an_update_that_hangs_keeps_the_status_active_for_at_most_one_ttl() {
     let options = RegistrationOptions::default().with_ttl(ttl);
     let registration = world.try_start(node("a"), options).await.unwrap();
     let claimed = Instant::now();
-    pass(ttl).await;
+    advance(ttl).await;
     let acknowledged = world.spy.renewals().last().copied().unwrap_or(claimed);
     world.link.inject(Fault::Silence);
     assert!(registration.update(|_| node("a").with_weight(7)).now_or_never().is_none());
@@ -185,7 +185,8 @@ async fn an_update_that_hangs_keeps_the_status_active_for_at_most_one_ttl() {
     assert!(active <= ttl + TICK, "active for {active:?} after the last renewal was sent");
 }
 
-/// At a ttl below three times the timeout of a request, the lease expired because it was not renewed during the update.
+/// Regression: at a ttl below three times the timeout of a request, the lease expired because it was not renewed during
+/// the update.
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_renewed_while_an_update_hangs() {
     for ttl in [1, 2, 3, 5, 10, 60].map(secs) {
@@ -194,31 +195,34 @@ async fn a_lease_is_renewed_while_an_update_hangs() {
         let registration = world.try_start(node("a"), options).await.unwrap();
         let view = world.view(no_retention()).await;
         let monitor = Monitor::of(&view);
-        world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Hang));
+        world
+            .spy
+            .intercept(|call| matches!(call, Call::Register(..)).then_some(Interception::Hang));
         assert!(registration.update(|_| node("a").with_weight(7)).now_or_never().is_none());
-        pass(5 * ttl).await;
+        advance(5 * ttl).await;
         assert!(registration.status().is_active());
-        assert_eq!(monitor.least(), 1, "ttl {ttl:?}");
+        assert_eq!(monitor.fewest_shown(), 1, "ttl {ttl:?}");
         assert!(world.spy.claims().len() > 1, "no update was sent");
-        world.spy.untwist();
+        world.spy.stop_intercepting();
         until(&view, |state| state.instances().all(|node| node.weight() == 7)).await;
     }
 }
 
-/// The second caller got `Ok`, because the first refusal had reverted the desired data, which was then registered.
+/// Regression: the second caller got `Ok`, because the first refusal had reverted the desired data, which was then
+/// registered.
 #[tokio::test(start_paused = true)]
 async fn each_of_two_equal_updates_that_are_refused_is_an_error() {
     let world = World::new();
     let registration = world.start(node("a")).await;
-    world.spy.twist(|call| match call {
+    world.spy.intercept(|call| match call {
         Call::Register(node, _) if node.weight() == 7 => {
-            Some(Twist::LateRefusal(ErrorKind::Invalid))
+            Some(Interception::DelayedRefusal(ErrorKind::Invalid))
         }
         _ => None,
     });
     let heavy = || registration.update(|_| node("a").with_weight(7));
     let second = async {
-        pass(millis(10)).await; // while the first is in flight
+        advance(millis(10)).await; // while the first is in flight
         heavy().await
     };
     let (first, second) = within(async { tokio::join!(heavy(), second) }).await;

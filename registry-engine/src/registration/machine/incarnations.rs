@@ -293,8 +293,8 @@ impl World {
     }
 }
 
-/// If the reply to its first claim was lost, a start mistook a later refusal for the first answer, and took over from
-/// the newer incarnation that had displaced it.
+/// Regression: if the reply to its first claim was lost, a start mistook a later refusal for the first answer, and took
+/// over from the newer incarnation that had displaced it.
 #[test]
 fn the_incarnation_whose_claim_is_applied_last_keeps_the_id_and_the_others_yield() {
     let config = ProptestConfig::with_cases(4_000);

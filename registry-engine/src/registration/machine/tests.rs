@@ -178,8 +178,8 @@ fn the_start_displaces_only_the_holder_that_it_read() {
     assert_eq!(bench.at(9_125, Event::Due), "register within 2400 without takeover");
 }
 
-/// The store applied the first claim, but its reply was lost, and then a newer incarnation took over. The start mistook
-/// the refusal of its repeated claim for the first answer, and took over from the newer incarnation.
+/// Regression: the store applied the first claim, but its reply was lost, and then a newer incarnation took over. The
+/// start mistook the refusal of its repeated claim for the first answer, and took over from the newer incarnation.
 #[test]
 fn a_start_whose_reply_was_lost_yields_to_a_newer_incarnation() {
     let mut bench = Bench::new();
@@ -306,7 +306,7 @@ fn a_renewal_that_is_acknowledged_a_ttl_late_does_not_keep_the_lease() {
     assert!(decision.ends_with("register within 2400 without takeover"), "{decision}");
 }
 
-/// The status became `Active` for a moment although the lease might have expired already.
+/// Regression: the status became `Active` for a moment although the lease might have expired already.
 #[test]
 fn a_lease_that_is_granted_a_ttl_late_is_presumed_expired() {
     let mut bench = Bench::new();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::Builder;
 
-/// The maximum size of a file in bytes, which is enough for some 200,000 instances. Reading needs a few times this
+/// The maximum size of a file in bytes, which is enough for about 200,000 instances. Reading needs a few times this
 /// memory.
 const MAX_LEN: u64 = 64 << 20;
 
