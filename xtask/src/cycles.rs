@@ -1,6 +1,6 @@
-//! The check for dependency cycles between the modules of a crate.
+//! The check for dependency cycles between the files of a crate.
 //!
-//! A file depends on another if its code, or a private import, names an item that the other
+//! A file depends on another one if its code, or a private import, names an item that the other file
 //! defines. A re-export does not count; a use through it counts for the file that defines the item.
 //! Test code does not count. Method calls are not detected, since a parser does not know types.
 
@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result<()> {
         }
         found += cycles.len();
     }
-    ensure!(found == 0, "there are {found} cycles: move a shared item to its own file");
+    ensure!(found == 0, "cycles found: {found}. Move a shared item to its own file");
     Ok(())
 }
 

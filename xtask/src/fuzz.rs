@@ -23,12 +23,12 @@ pub(crate) fn run(only: Option<&str>, inputs: u64) -> Result<()> {
     tools::fuzz()?;
     let targets = chosen(all()?, only)?;
     execute(cargo_fuzz("build").args(only))?;
-    let each = inputs.div_ceil(targets.len() as u64);
+    let inputs_per_target = inputs.div_ceil(targets.len() as u64);
     let (mut total, mut panics) = (0, 0);
     for (n, name) in targets.iter().enumerate() {
-        step(&format!("{name}, {} of {}: {each} inputs", n + 1, targets.len()));
+        step(&format!("{name}, {} of {}: {inputs_per_target} inputs", n + 1, targets.len()));
         let start = Instant::now();
-        match run_target(name, each)? {
+        match run_target(name, inputs_per_target)? {
             Outcome::Kept(inputs) => {
                 total += inputs;
                 println!("{name}: {inputs} inputs, 0 panics, {} s", start.elapsed().as_secs());

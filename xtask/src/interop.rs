@@ -1,4 +1,4 @@
-//! The comparison with fleets in Go: builds the programs in Go, and runs the driver.
+//! Interoperation with Go: builds the Go programs and runs the package `interop`.
 
 use std::env;
 use std::path::PathBuf;
@@ -14,20 +14,20 @@ use crate::{go, setup};
 const PROGRAMS: [(&str, &str); 3] =
     [("interop-1.10", "go.mod"), ("interop-1.9", "1.9.mod"), ("interop-1.6", "1.6.mod")];
 
-/// Sets up, builds the programs, and runs the driver with these options.
+/// Installs what is missing, builds the programs, and runs the package `interop` with these options.
 pub(crate) fn run(options: &[String]) -> Result<()> {
     setup::run()?;
     let is_quick = options.iter().any(|option| option == "--quick");
     let programs = if is_quick { &PROGRAMS[..1] } else { &PROGRAMS };
-    let bin = bin()?;
-    for (program, modules) in programs {
-        go::build(&workspace().join("interop/go"), modules, &bin.join(program))?;
+    let folder = program_folder()?;
+    for (program, module_file) in programs {
+        go::build(&workspace().join("interop/go"), module_file, &folder.join(program))?;
     }
-    let mut arguments = vec![format!("--go={}", bin.display())];
+    let mut arguments = vec![format!("--go={}", folder.display())];
     for release in ETCD.iter().filter(|release| !is_quick || release.is_usual()) {
-        let folder: PathBuf = release.provide()?;
+        let etcd: PathBuf = release.provide()?;
         let version = release.name.trim_start_matches("etcd-");
-        arguments.push(format!("--release={version}={}", folder.display()));
+        arguments.push(format!("--release={version}={}", etcd.display()));
     }
     execute(
         cargo()
@@ -37,20 +37,20 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     )
 }
 
-/// Builds the program with the newest go-zero.
+/// Builds the program that uses the newest go-zero, and returns its path.
 pub(crate) fn build() -> Result<PathBuf> {
-    let (program, modules) = PROGRAMS[0];
-    let program = bin()?.join(program);
-    go::build(&workspace().join("interop/go"), modules, &program)?;
+    let (program, module_file) = PROGRAMS[0];
+    let program = program_folder()?.join(program);
+    go::build(&workspace().join("interop/go"), module_file, &program)?;
     Ok(program)
 }
 
-fn bin() -> Result<PathBuf> {
-    let here = env::current_dir().context("there is no current folder")?;
-    Ok(here.join(target()).join("interop/bin"))
+fn program_folder() -> Result<PathBuf> {
+    let current = env::current_dir().context("there is no current folder")?;
+    Ok(current.join(target()).join("interop/bin"))
 }
 
-/// Runs the driver with `--quick`.
+/// Like [`run`] with `--quick`.
 pub(crate) fn quick() -> Result<()> {
     run(&["--quick".to_owned()])
 }

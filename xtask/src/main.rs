@@ -3,8 +3,8 @@
 mod api;
 mod apt;
 mod ci;
-mod circles;
 mod command;
+mod cycles;
 mod docker;
 mod faults;
 mod folders;
@@ -72,8 +72,8 @@ enum Task {
         #[arg(long)]
         accept: bool,
     },
-    /// Fail if modules of a library depend on each other in a cycle.
-    Circles,
+    /// Fail if files of a library depend on each other in a cycle.
+    Cycles,
     /// List the public items of the libraries, and fail if they differ from docs/api. Needs the nightly compiler.
     Api {
         /// Write the items to docs/api.
@@ -135,7 +135,7 @@ fn run(task: Task) -> Result<()> {
         Task::RedisReleases => releases::run(&releases::REDIS),
         Task::Instructions { accept } => instructions::run(accept),
         Task::GoZero { accept } => go_zero::run(accept),
-        Task::Circles => circles::run(),
+        Task::Cycles => cycles::run(),
         Task::Api { accept } => api::run(accept),
         Task::Faults { options } => faults::run(&options),
         Task::Interop { options } => interop::run(&options),

@@ -77,7 +77,7 @@ fn built(kind: &'static Kind, quick: bool) -> &'static [&'static str] {
 /// Returns the cells to run.
 fn cells(kind: &'static Kind, quick: bool) -> Result<Vec<Cell>> {
     let build = built(kind, quick);
-    let suites = || kind.suites.iter().filter(move |suite| !(quick && suite.takes_long));
+    let suites = || kind.suites.iter().filter(move |suite| !(quick && suite.is_slow));
     let cell = |release, place, suite: &'static Suite, tests, server: Vec<(_, OsString)>| {
         let own = suite.variables.iter().map(|(name, value)| (*name, value.into()));
         let variables = server.into_iter().chain(own).collect();
@@ -88,14 +88,14 @@ fn cells(kind: &'static Kind, quick: bool) -> Result<Vec<Cell>> {
         let folder: OsString = release.provide()?.into();
         cells.extend(suites().filter_map(|suite| {
             let server = vec![(kind.path_variable, folder.clone())];
-            Some(cell(release.name, "binary", suite, suite.by_binary?, server))
+            Some(cell(release.name, "binary", suite, suite.filter_for_binary?, server))
         }));
     }
     for release in kind.images.iter().filter(|_| !quick) {
         cells.extend(suites().filter_map(|suite| {
             let server =
                 vec![(kind.path_variable, OsString::new()), (kind.image_variable, release.into())];
-            Some(cell(release, "docker", suite, suite.in_docker?, server))
+            Some(cell(release, "docker", suite, suite.filter_for_docker?, server))
         }));
     }
     Ok(cells)

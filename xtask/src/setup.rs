@@ -65,12 +65,12 @@ fn protoc() -> Option<PathBuf> {
 /// Returns whether protoc finds `google/protobuf/*.proto`: next to itself, in the system's headers, or in
 /// `PROTOC_INCLUDE`.
 fn has_well_known_protos() -> bool {
-    let beside = protoc()
+    let next_to_protoc = protoc()
         .and_then(|protoc| protoc.canonicalize().ok())
         .and_then(|protoc| Some(protoc.parent()?.parent()?.join("include")));
-    let stated = env::var_os("PROTOC_INCLUDE").map(PathBuf::from);
+    let configured = env::var_os("PROTOC_INCLUDE").map(PathBuf::from);
     let system = Some(PathBuf::from("/usr/include"));
-    [beside, stated, system]
+    [next_to_protoc, configured, system]
         .into_iter()
         .flatten()
         .any(|folder| folder.join("google/protobuf/descriptor.proto").is_file())

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::command::{cargo, execute, step, succeeds};
 use crate::{setup, tools};
 
-/// The workspace with every store. Not `--all-features`, which would include the server fixtures' `docker` in
+/// The arguments that select the workspace with every store. Not `--all-features`, which would include the server fixtures' `docker` in
 /// every build.
 pub(crate) const EVERYTHING: [&str; 3] = [
     "--workspace",
@@ -19,7 +19,7 @@ pub(crate) const EVERYTHING: [&str; 3] = [
      service-registry/go-zero,registry-testbed/tls,mall/etcd,mall/redis",
 ];
 
-/// The variable of `registry_testkit::lag`.
+/// The environment variable of `registry_testkit::lag` with the file that lists invalid runs.
 const INVALID_RUNS: &str = "REGISTRY_TEST_INVALID_RUNS";
 
 /// The server fixtures in containers.
@@ -70,10 +70,10 @@ pub(crate) fn run(scope: Scope, invalid_runs: Option<&Path>) -> Result<()> {
     match scope {
         Scope::Usual => {
             execute(tests.args(["-E", &usual()]))?;
-            let left: Vec<&str> = LONG.iter().map(|long| long.what).collect();
+            let omitted: Vec<&str> = LONG.iter().map(|long| long.what).collect();
             step(&format!(
                 "not run: {}, and the examples in the documentation; cargo xtask test --all runs them",
-                left.join("; ")
+                omitted.join("; ")
             ));
             Ok(())
         }

@@ -32,7 +32,7 @@ const FUZZ: Tool = Tool {
     version: "0.13.2",
 };
 
-/// It depends on the output of the nightly compiler, so both must be updated together.
+/// Lists the public items. It depends on the output of the nightly compiler, so both must be updated together.
 const PUBLIC_API: Tool = Tool {
     program: "cargo-public-api",
     wheel: None,

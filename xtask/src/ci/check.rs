@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use super::directions;
 use super::report::Steps;
 use crate::api;
-use crate::circles;
 use crate::command::{cargo, execute, step, succeeds, tool};
+use crate::cycles;
 use crate::folders::workspace;
 
 /// The features of clippy and the documentation, which thereby share the builds of dependencies.
@@ -29,7 +29,7 @@ pub(super) fn run(steps: &mut Steps) {
     steps.run("spelling", || execute(tool("typos").current_dir(workspace())));
     steps.run("README", readme);
     steps.run("directions of dependencies", directions::run);
-    steps.run("cycles between modules", circles::run);
+    steps.run("cycles between files", cycles::run);
     if api::can_run() {
         steps.run("public items", || api::run(false));
     } else {

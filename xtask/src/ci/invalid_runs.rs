@@ -39,8 +39,8 @@ fn count(summary: &str) -> Option<usize> {
 fn note(invalid: &str, tests: Option<usize>) -> String {
     let runs: Vec<&str> = invalid.lines().collect();
     // Each test has one valid run, in addition to the invalid ones.
-    let of = tests.map_or_else(String::new, |tests| format!(" of {}", tests + runs.len()));
-    let summary = format!("invalid runs due to scheduling lag: {}{of}", runs.len());
+    let total = tests.map_or_else(String::new, |tests| format!(" of {}", tests + runs.len()));
+    let summary = format!("invalid runs due to scheduling lag: {}{total}", runs.len());
     [&[&*summary], &runs[..]].concat().join("\n  ")
 }
 

@@ -13,21 +13,21 @@ pub(super) struct Edge<'a> {
     pub(super) names: Vec<&'a str>,
 }
 
-/// Edges that lead back to their start.
+/// The edges of a cycle, in order.
 pub(super) type Cycle<'a> = Vec<Edge<'a>>;
 
 /// Returns cycles that together contain every edge that is part of a cycle. Each is a shortest cycle of one of its
 /// edges.
 pub(super) fn cycles(uses: &Uses) -> Vec<Cycle<'_>> {
-    let mut shown = BTreeSet::new();
+    let mut covered = BTreeSet::new();
     let mut cycles = Vec::new();
     for (from, to) in uses.iter().flat_map(|(from, files)| files.keys().map(move |to| (from, to))) {
-        if shown.contains(&(from.as_str(), to.as_str())) {
+        if covered.contains(&(from.as_str(), to.as_str())) {
             continue;
         }
-        let Some(back) = shortest(uses, to, from) else { continue };
-        let files: Vec<&str> = [from.as_str()].into_iter().chain(back).collect();
-        shown.extend(files.windows(2).map(|pair| (pair[0], pair[1])));
+        let Some(path_back) = shortest(uses, to, from) else { continue };
+        let files: Vec<&str> = [from.as_str()].into_iter().chain(path_back).collect();
+        covered.extend(files.windows(2).map(|pair| (pair[0], pair[1])));
         cycles.push(files.windows(2).map(|pair| edge(uses, pair[0], pair[1])).collect());
     }
     cycles
@@ -39,18 +39,18 @@ fn edge<'a>(uses: &'a Uses, from: &'a str, to: &'a str) -> Edge<'a> {
 
 /// Returns the files on the shortest path, including both ends.
 fn shortest<'a>(uses: &'a Uses, from: &'a str, to: &'a str) -> Option<Vec<&'a str>> {
-    let mut before = BTreeMap::from([(from, None)]);
+    let mut previous = BTreeMap::from([(from, None)]);
     let mut queue = VecDeque::from([from]);
     while let Some(file) = queue.pop_front() {
         if file == to {
             let mut path: Vec<&str> =
-                std::iter::successors(Some(file), |file| before[file]).collect();
+                std::iter::successors(Some(file), |file| previous[file]).collect();
             path.reverse();
             return Some(path);
         }
         for next in uses.get(file).into_iter().flat_map(BTreeMap::keys) {
-            if !before.contains_key(next.as_str()) {
-                before.insert(next, Some(file));
+            if !previous.contains_key(next.as_str()) {
+                previous.insert(next, Some(file));
                 queue.push_back(next);
             }
         }

@@ -61,17 +61,17 @@ pub(super) fn run(program: &Path) -> Result<String> {
     ]))?;
     let ours = target().join("debug/examples/advertise").canonicalize()?;
     let mut table = "[".to_owned();
-    for (at, (name, interfaces)) in MACHINES.iter().enumerate() {
+    for (number, (name, interfaces)) in MACHINES.iter().enumerate() {
         let seen = Namespace::with(interfaces).and_then(|_namespace| publish(program, &ours));
         let (addresses, rows) = seen.with_context(|| format!("on the machine `{name}`"))?;
         println!("{name}: {}", interfaces.join(", "));
-        let start = if at == 0 { "" } else { "," };
+        let start = if number == 0 { "" } else { "," };
         write!(
             table,
             "{start}\n{{\"machine\":{},\"addresses\":{addresses},\"rows\":[",
             json!(name)
         )?;
-        for (at, row) in rows.iter().enumerate() {
+        for (number, row) in rows.iter().enumerate() {
             let text = |field: &str| row[field].as_str().unwrap_or("refused").to_owned();
             println!(
                 "  {:<13} {:<11} go-zero {:<22} here {}",
@@ -80,7 +80,7 @@ pub(super) fn run(program: &Path) -> Result<String> {
                 text("go_zero"),
                 text("here")
             );
-            let end = if at + 1 == rows.len() { "]}" } else { "," };
+            let end = if number + 1 == rows.len() { "]}" } else { "," };
             write!(table, "\n {row}{end}")?;
         }
     }
@@ -99,8 +99,8 @@ impl Namespace {
         let _ = output(as_root("ip")?.args(["netns", "delete", NAMESPACE]));
         ip(&format!("netns add {NAMESPACE}"))?;
         ip(&format!("-n {NAMESPACE} link set lo up"))?;
-        for (at, interface) in interfaces.iter().enumerate() {
-            make(at, interface)?;
+        for (index, interface) in interfaces.iter().enumerate() {
+            make(index, interface)?;
         }
         let folder = tempfile::tempdir()?;
         let mut etcd = as_root("ip")?;

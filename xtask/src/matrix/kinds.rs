@@ -1,17 +1,18 @@
-//! The kinds of servers, with the suites for each.
+//! etcd and Redis: their releases, images and suites.
 
 use crate::releases::{self, Release};
 
-/// A kind of server, with its releases and suites.
+/// A kind of server.
 #[derive(Debug)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    /// The arguments that tell `cargo nextest run` what to build. With `--quick` it builds the same as
-    /// `cargo xtask test`.
+    /// The arguments that tell `cargo nextest run` what to build. With `xtask matrix --quick`, nextest builds the same
+    /// as `cargo xtask test` instead.
     pub(super) build: &'static [&'static str],
-    /// The variable with the URL of a running server. It is removed, so that no test uses one.
+    /// The variable with the URL of a running server. Removed from the environment, so that no test uses a running
+    /// server.
     pub(super) url_variable: &'static str,
-    /// The variable with the folder of the binary. Empty means no binary, which leaves Docker.
+    /// The variable with the folder of the binary. An empty value means: no binary, use Docker.
     pub(super) path_variable: &'static str,
     pub(super) image_variable: &'static str,
     pub(super) releases: &'static [Release],
@@ -26,14 +27,13 @@ pub(super) struct Suite {
     /// Variables for the tests, in addition to those of the server.
     pub(super) variables: &'static [(&'static str, &'static str)],
     /// The filter expression of nextest for a server from a binary.
-    pub(super) by_binary: Option<&'static str>,
+    pub(super) filter_for_binary: Option<&'static str>,
     /// The filter expression for a server in a container. It excludes tests that kill, pause or wipe their server, or
     /// start it with arguments that the release in the image does not support.
-    pub(super) in_docker: Option<&'static str>,
-    pub(super) takes_long: bool,
+    pub(super) filter_for_docker: Option<&'static str>,
+    pub(super) is_slow: bool,
 }
 
-/// All kinds.
 pub(crate) static KINDS: [Kind; 2] = [ETCD, REDIS];
 
 const ETCD: Kind = Kind {
@@ -52,52 +52,58 @@ const ETCD: Kind = Kind {
         Suite {
             name: "conformance",
             variables: &[],
-            by_binary: Some("package(registry-etcd) & binary(/^conformance(_go_zero)?$/)"),
-            in_docker: Some("binary(/^conformance(_go_zero)?$/) - test(/rollback|rolled_back/)"),
-            takes_long: false,
+            filter_for_binary: Some("package(registry-etcd) & binary(/^conformance(_go_zero)?$/)"),
+            filter_for_docker: Some(
+                "binary(/^conformance(_go_zero)?$/) - test(/rollback|rolled_back/)",
+            ),
+            is_slow: false,
         },
-        // Slow only, since the same code writes these layouts and that of go-zero.
+        // Only in the slow run: the same code writes these layouts and that of go-zero, which the quick run tests.
         Suite {
             name: "conformance, Kratos and Kitex",
             variables: &[],
-            by_binary: Some("package(registry-etcd) & binary(/^conformance_(kratos|kitex)$/)"),
-            in_docker: None,
-            takes_long: true,
+            filter_for_binary: Some(
+                "package(registry-etcd) & binary(/^conformance_(kratos|kitex)$/)",
+            ),
+            filter_for_docker: None,
+            is_slow: true,
         },
         Suite {
             name: "conformance, three members",
             variables: &[],
-            by_binary: Some("package(registry-etcd) & binary(conformance_cluster)"),
-            in_docker: None,
-            takes_long: true,
+            filter_for_binary: Some("package(registry-etcd) & binary(conformance_cluster)"),
+            filter_for_docker: None,
+            is_slow: true,
         },
         Suite {
             name: "engine",
             variables: &[],
-            by_binary: Some("package(registry-etcd) & binary(engine)"),
-            in_docker: None,
-            takes_long: true,
+            filter_for_binary: Some("package(registry-etcd) & binary(engine)"),
+            filter_for_docker: None,
+            is_slow: true,
         },
         Suite {
             name: "engine, three members",
             variables: &[("REGISTRY_TEST_ETCD_MEMBERS", "3")],
-            by_binary: Some("package(registry-etcd) & binary(engine)"),
-            in_docker: None,
-            takes_long: true,
+            filter_for_binary: Some("package(registry-etcd) & binary(engine)"),
+            filter_for_docker: None,
+            is_slow: true,
         },
         Suite {
-            name: "tests",
+            name: "other tests",
             variables: &[],
-            by_binary: Some("package(registry-etcd) - binary(/^conformance|^engine/)"),
-            in_docker: Some("binary(etcd) & test(/^(leases|reads|registration|watches)::/)"),
-            takes_long: true,
+            filter_for_binary: Some("package(registry-etcd) - binary(/^conformance|^engine/)"),
+            filter_for_docker: Some(
+                "binary(etcd) & test(/^(leases|reads|registration|watches)::/)",
+            ),
+            is_slow: true,
         },
         Suite {
             name: "servers",
             variables: &[],
-            by_binary: Some("package(registry-testbed) & binary(/^(auth|cluster|tls)$/)"),
-            in_docker: Some("package(registry-testbed) & binary(docker) & test(etcd)"),
-            takes_long: false,
+            filter_for_binary: Some("package(registry-testbed) & binary(/^(auth|cluster|tls)$/)"),
+            filter_for_docker: Some("package(registry-testbed) & binary(docker) & test(etcd)"),
+            is_slow: false,
         },
     ],
 };
@@ -118,53 +124,53 @@ const REDIS: Kind = Kind {
         Suite {
             name: "conformance",
             variables: &[],
-            by_binary: Some("package(registry-redis) & binary(conformance)"),
-            in_docker: Some(
+            filter_for_binary: Some("package(registry-redis) & binary(conformance)"),
+            filter_for_docker: Some(
                 "package(registry-redis) & binary(conformance) - test(/rollback|rolled_back/)",
             ),
-            takes_long: false,
+            is_slow: false,
         },
         Suite {
             name: "conformance, cluster",
             variables: &[],
-            by_binary: Some("package(registry-redis) & binary(conformance_cluster)"),
-            in_docker: None,
-            takes_long: true,
+            filter_for_binary: Some("package(registry-redis) & binary(conformance_cluster)"),
+            filter_for_docker: None,
+            is_slow: true,
         },
         Suite {
             name: "engine",
             variables: &[],
-            by_binary: Some("package(registry-redis) & binary(engine)"),
-            in_docker: None,
-            takes_long: true,
+            filter_for_binary: Some("package(registry-redis) & binary(engine)"),
+            filter_for_docker: None,
+            is_slow: true,
         },
         Suite {
             name: "engine, sentinel",
             variables: &[("REGISTRY_TEST_REDIS_TOPOLOGY", "sentinel")],
-            by_binary: Some("package(registry-redis) & binary(engine)"),
-            in_docker: None,
-            takes_long: true,
+            filter_for_binary: Some("package(registry-redis) & binary(engine)"),
+            filter_for_docker: None,
+            is_slow: true,
         },
         Suite {
             name: "engine, cluster",
             variables: &[("REGISTRY_TEST_REDIS_TOPOLOGY", "cluster")],
-            by_binary: Some("package(registry-redis) & binary(engine)"),
-            in_docker: None,
-            takes_long: true,
+            filter_for_binary: Some("package(registry-redis) & binary(engine)"),
+            filter_for_docker: None,
+            is_slow: true,
         },
         Suite {
-            name: "tests",
+            name: "other tests",
             variables: &[],
-            by_binary: Some("package(registry-redis) - binary(/^conformance|^engine/)"),
-            in_docker: Some("binary(redis) & test(/^(feed|loads|operations|renewals)::/)"),
-            takes_long: true,
+            filter_for_binary: Some("package(registry-redis) - binary(/^conformance|^engine/)"),
+            filter_for_docker: Some("binary(redis) & test(/^(feed|loads|operations|renewals)::/)"),
+            is_slow: true,
         },
         Suite {
             name: "servers",
             variables: &[],
-            by_binary: Some("package(registry-testbed) & binary(servers) & test(redis)"),
-            in_docker: Some("package(registry-testbed) & binary(docker) & test(redis)"),
-            takes_long: false,
+            filter_for_binary: Some("package(registry-testbed) & binary(servers) & test(redis)"),
+            filter_for_docker: Some("package(registry-testbed) & binary(docker) & test(redis)"),
+            is_slow: false,
         },
     ],
 };
