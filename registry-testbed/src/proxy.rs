@@ -162,8 +162,8 @@ impl Proxy {
     /// If the future is dropped, the last fault stays injected.
     pub async fn play(&self, script: &Script) {
         let start = Instant::now();
-        for (at, step) in script.steps() {
-            sleep_until(start + *at).await;
+        for (time, step) in script.steps() {
+            sleep_until(start + *time).await;
             match step {
                 Step::Inject(fault) => self.inject(*fault),
                 Step::LoseReplies => self.lose_replies(),
@@ -236,7 +236,14 @@ async fn accept(
                 number += 1;
                 let (control, counter) = (control.clone(), counter.clone());
                 let is_marked = Arc::default();
-                let link = Link { control, counter, ends, strands, is_marked, number };
+                let link = Link {
+                    control,
+                    counter,
+                    ends_at_accept: ends,
+                    strands_at_accept: strands,
+                    is_marked,
+                    number,
+                };
                 relays.spawn(relay(client, server, link));
             }
             Err(_) => sleep(ACCEPT_RETRY_DELAY).await,

@@ -51,12 +51,12 @@ pub enum Side {
     Publisher,
     /// The connection of the views.
     Subscriber,
-    /// Both.
+    /// The connections of both sides.
     Both,
 }
 
 impl Fault {
-    /// Returns whether it is a fault of the network, not of the store.
+    /// Returns whether this is a fault of the network, not of the store.
     pub fn is_network_fault(self) -> bool {
         match self {
             Self::Cut

@@ -36,9 +36,9 @@ impl FaultScenario {
         let mut scenarios = Vec::new();
         for &(fault, sides) in options.faults {
             let lengths: &[Length] = match fault {
-                // Over at once, or of the same effect for any length.
+                // The fault is over at once, or has the same effect for any length.
                 _ if fault.is_instantaneous() || fault == Fault::Compaction => &[Length::Short],
-                // Without an effect on a patient client, for any length.
+                // The fault has no effect on a patient client, for any length.
                 _ if fault.is_degradation() => &[Length::Long],
                 Fault::Pause if options.silence_timeout > options.expiry() => {
                     &[Length::Short, Length::Long, Length::Stall]
@@ -46,9 +46,9 @@ impl FaultScenario {
                 _ => &[Length::Short, Length::Long],
             };
             let sides = if fault.is_network_fault() { sides } else { &[Side::Both] };
-            let each =
+            let pairs =
                 lengths.iter().flat_map(|length| sides.iter().map(move |side| (length, side)));
-            scenarios.extend(each.map(|(&length, &side)| Self { fault, side, length }));
+            scenarios.extend(pairs.map(|(&length, &side)| Self { fault, side, length }));
         }
         scenarios
     }
@@ -165,8 +165,8 @@ impl FaultScenario {
     async fn assert_effect(self, fixture: &Fixture) {
         if self.expires_leases() && self.fault.is_network_fault() {
             let listed = fixture.listed().await;
-            let kept = listed.ids().filter(|id| id.as_str().starts_with("node")).count();
-            assert_eq!(kept, 0, "the leases have not expired");
+            let listed = listed.ids().filter(|id| id.as_str().starts_with("node")).count();
+            assert_eq!(listed, 0, "the leases have not expired");
         }
         if self.is_detected() && self.length == Length::Long {
             let state = fixture.observers[0].view.status();

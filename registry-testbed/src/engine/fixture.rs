@@ -261,8 +261,8 @@ impl Fixture {
         for lease in std::mem::take(&mut self.direct_leases) {
             retry(|| direct.deregister(&lease, &CallOptions::DEFAULT)).await;
         }
-        let left = self.listed().await;
-        assert!(left.is_empty(), "listed after all were stopped: {left:?}");
+        let listed = self.listed().await;
+        assert!(listed.is_empty(), "listed after all were stopped: {listed:?}");
         if self.options.traits.paused_clock {
             // After a fault, a view may retain even withdrawn instances for a ttl. This does not depend on the
             // store, so a real clock need not wait for it.
@@ -270,7 +270,7 @@ impl Fixture {
         }
         let (mut seen, mut replicas) = (Vec::new(), Vec::new());
         for observer in std::mem::take(&mut self.observers) {
-            observer.reaches(&left, self.lag.deadline(limit)).await;
+            observer.reaches(&listed, self.lag.deadline(limit)).await;
             let (saw, replica) = observer.finish().await;
             seen.push(saw);
             replicas.push(replica);
@@ -282,8 +282,8 @@ impl Fixture {
         } else {
             check(&replicas, None);
         }
-        let left = retry(|| direct.load(&self.service, &CallOptions::DEFAULT)).await;
-        assert!(left.records().is_empty(), "registered again after all were stopped: {left:?}");
+        let listed = retry(|| direct.load(&self.service, &CallOptions::DEFAULT)).await;
+        assert!(listed.records().is_empty(), "registered again after all were stopped: {listed:?}");
         Outcome { seen, replicas }
     }
 }

@@ -57,14 +57,14 @@ pub(super) async fn a_superseded_claim_that_retries_does_not_displace_the_holder
 
     fixture.stop_expecting(&id);
     within(second.stop()).await.unwrap();
-    let back = async { while !states.next().await.unwrap().is_active() {} };
-    fixture.lag.timeout(detection, back).await.expect("the first does not register again");
+    let reactivated = async { while !states.next().await.unwrap().is_active() {} };
+    fixture.lag.timeout(detection, reactivated).await.expect("the first does not register again");
     fixture.start_checks().await;
     assert!(fixture.oracle.changes() <= 4, "more than a delete and a put after the stop");
     fixture.finish().await;
 }
 
-/// Prevents a bug: the claim of the older incarnation was applied, but its reply was delayed, and the newer incarnation
+/// Regression: the claim of the older incarnation was applied, but its reply was delayed, and the newer incarnation
 /// took over. The older one repeated its claim, mistook the refusal for the first answer of its start, and took over
 /// again.
 pub(super) async fn an_older_incarnation_with_delayed_replies_does_not_displace_a_newer_one(
@@ -216,7 +216,7 @@ async fn assert_lost_records_return(mut fixture: Fixture, fault: Fault) {
     for _ in 0..2 {
         let before = fixture.listed().await.iter().filter_map(Record::revision).max();
         fixture.environment.inject(fault, Side::Both, &fixture.service).await;
-        let back = fixture.lag.deadline(Duration::from_secs(5));
+        let deadline = fixture.lag.deadline(Duration::from_secs(5));
         let all_back = async {
             loop {
                 let listed = fixture.listed().await;
@@ -227,7 +227,8 @@ async fn assert_lost_records_return(mut fixture: Fixture, fault: Fault) {
                 pass(Duration::from_millis(5)).await;
             }
         };
-        back.timeout(all_back)
+        deadline
+            .timeout(all_back)
             .await
             .expect("the records are not back before a renewal, which is due after 20 s");
         fixture.environment.heal().await;
@@ -254,12 +255,12 @@ pub(super) async fn a_start_fails_in_time_if_the_store_is_unreachable(mut fixtur
             fixture.options.registration().with_start(Start::Within(limit)).with_takeover(false);
         let node = instance(&fixture.service, "node-1");
         let start = Registration::start(fixture.registry(Side::Publisher), node, options);
-        let late = fixture.lag.deadline(limit + fixture.options.propagation());
+        let deadline = fixture.lag.deadline(limit + fixture.options.propagation());
         let (took, started) = timed(start).await;
         let error = started.expect_err("started although the store is unreachable");
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{fault:?}: {error}");
         assert!(took >= limit, "{fault:?}: failed after {took:?}, before its limit");
-        late.assert_met();
+        deadline.assert_met();
         fixture.environment.heal().await;
         // A claim that was applied is withdrawn, and none is made later.
         fixture.converge(fixture.options.recovery()).await;

@@ -18,7 +18,7 @@ pub(super) async fn a_withdrawal_of_the_last_instance_is_seen_at_once(mut fixtur
     within(owner.stop()).await.unwrap();
     for observer in &fixture.observers {
         let mut view = observer.view.clone();
-        let gone = async {
+        let removed = async {
             while !view.state().records().is_empty() {
                 let state = view.state().retained().len();
                 assert_eq!(state, 0, "a withdrawn instance is retained");
@@ -27,7 +27,7 @@ pub(super) async fn a_withdrawal_of_the_last_instance_is_seen_at_once(mut fixtur
         };
         fixture
             .lag
-            .timeout(fixture.options.propagation(), gone)
+            .timeout(fixture.options.propagation(), removed)
             .await
             .expect("the last withdrawal is seen too late");
     }

@@ -33,13 +33,13 @@ pub(super) enum End {
     Reset,
     HalfReply,
     HalfRequest,
-    /// Neither side is notified.
+    /// The connection stays open, but nothing passes, and neither side is notified.
     Stranded,
 }
 
 impl Control {
     pub(super) fn heal(&mut self) {
-        // Otherwise keep `end`: connections may not have noticed a reset yet.
+        // If no replies were lost, keep `end`: connections may not have noticed a reset yet.
         let (ends, end) = if self.drops_replies || matches!(self.trigger, Some((_, None))) {
             (self.ends + 1, End::Cut)
         } else {

@@ -3,7 +3,7 @@
 use super::control::{Control, End};
 use super::fault::Fault;
 use super::frames::FrameFilter;
-use super::link::{Link, wait_until_unfrozen};
+use super::link::{Link, wait_until_no_blackhole};
 use fastrand::Rng;
 use std::convert::Infallible;
 use std::future::pending;
@@ -39,7 +39,7 @@ pub(super) enum Direction {
 #[derive(Debug)]
 struct Chunk {
     bytes: Vec<u8>,
-    /// When a delayed chunk is due, and the injection that delayed it.
+    /// When a delayed chunk is to be written, and the injection that delayed it.
     due: Option<(Instant, u64)>,
 }
 
@@ -86,12 +86,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads, but not during a blackhole.
+    /// Reads the next bytes. Waits while there is a blackhole.
     async fn read(&mut self, buffer: &mut [u8]) -> usize {
         loop {
             if self.control.borrow_and_update().fault == Fault::Blackhole {
                 tokio::select! {
-                    () = wait_until_unfrozen(&mut self.control) => {}
+                    () = wait_until_no_blackhole(&mut self.control) => {}
                     never = count_held(&mut self.from, self.link) => match never {},
                 }
                 continue;
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Counts the direction as held up once it has something to read.
+/// Counts the direction as held up once it has bytes to read.
 async fn count_held(from: &mut ReadHalf<'_>, link: &Link) -> Infallible {
     if let Ok(1..) = from.peek(&mut [0]).await {
         link.counter.add(|hits| hits.held_directions += 1);
@@ -140,7 +140,7 @@ struct Writer<'a> {
     /// The time at which a throttled connection may write again.
     busy_until: Instant,
     /// An injection, and the number of bytes that it still lets pass.
-    left: Option<(u64, usize)>,
+    remaining: Option<(u64, usize)>,
     frames: FrameFilter,
 }
 
@@ -148,7 +148,7 @@ impl<'a> Writer<'a> {
     fn new(to: WriteHalf<'a>, link: &'a Link, direction: Direction) -> Self {
         let control = link.control.subscribe();
         let (busy_until, frames) = (Instant::now(), FrameFilter::default());
-        Self { to, link, direction, control, busy_until, left: None, frames }
+        Self { to, link, direction, control, busy_until, remaining: None, frames }
     }
 
     async fn run(mut self, mut chunks: mpsc::Receiver<Chunk>) -> End {
@@ -168,8 +168,8 @@ impl<'a> Writer<'a> {
                 () = sleep_until(due) => {}
             }
         }
-        // Here as well as in `write`, since the end of a stream is not written.
-        wait_until_unfrozen(&mut self.control).await;
+        // `write` waits as well, but it does not write the end of a stream.
+        wait_until_no_blackhole(&mut self.control).await;
     }
 
     /// Writes a chunk under the current fault. Fails if the fault ends the connection.
@@ -187,13 +187,13 @@ impl<'a> Writer<'a> {
             let now = self.control.borrow_and_update().clone();
             // A connection that is being cut must relay no more replies, even if the fault is healed.
             if self.direction == Direction::Replies
-                && (now.drops_replies || now.ends != self.link.ends)
+                && (now.drops_replies || now.ends != self.link.ends_at_accept)
             {
                 self.link.counter.add(|hits| hits.lost_bytes += rest.len() as u64);
                 return Ok(());
             }
-            let piece = &rest[..self.piece(&now, rest.len())?];
-            if !self.is_time(now.fault, piece).await {
+            let piece = &rest[..self.piece_len(&now, rest.len())?];
+            if !self.wait_to_write(now.fault, piece).await {
                 continue;
             }
             if pieces == 0 && matches!(now.fault, Fault::Slice { .. }) && piece.len() < rest.len() {
@@ -205,12 +205,12 @@ impl<'a> Writer<'a> {
                 written = self.to.write(piece) => written.map_err(|_| End::Over)?,
             };
             (rest, pieces) = (&rest[n..], pieces + 1);
-            self.after(now.fault, n, pieces).await?;
+            self.after_piece(now.fault, n, pieces).await?;
         }
         Ok(())
     }
 
-    /// Returns the part of the replies that silent streams let pass.
+    /// Returns the part of the replies that passes while streams are silent.
     fn filter(&mut self, bytes: &[u8]) -> Vec<u8> {
         let is_silent = self.control.borrow().fault == Fault::SilentStreams;
         let (passed, dropped) = self.frames.pass(bytes, is_silent);
@@ -221,20 +221,22 @@ impl<'a> Writer<'a> {
     }
 
     /// Returns how many of `rest` bytes to write at once.
-    fn piece(&mut self, now: &Control, rest: usize) -> Result<usize, End> {
+    fn piece_len(&mut self, now: &Control, rest: usize) -> Result<usize, End> {
         let max = match now.fault {
             Fault::Throttle { bytes_per_second } => {
                 (bytes_per_second / TICKS_PER_SECOND).max(1) as usize
             }
             Fault::Slice { bytes } => bytes.max(1),
-            fault => match self.cut(fault) {
+            fault => match self.cut_point(fault) {
                 Some((bytes, end)) => {
-                    let left = self.left.filter(|(injection, _)| *injection == now.injections);
-                    let (_, left) = *self.left.insert(left.unwrap_or((now.injections, bytes)));
-                    if left == 0 {
+                    let remaining =
+                        self.remaining.filter(|(injection, _)| *injection == now.injections);
+                    let (_, remaining) =
+                        *self.remaining.insert(remaining.unwrap_or((now.injections, bytes)));
+                    if remaining == 0 {
                         return Err(end);
                     }
-                    left
+                    remaining
                 }
                 None => rest,
             },
@@ -243,7 +245,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Returns the number of bytes after which `fault` cuts this direction, and how that ends the connection.
-    fn cut(&self, fault: Fault) -> Option<(usize, End)> {
+    fn cut_point(&self, fault: Fault) -> Option<(usize, End)> {
         match (fault, self.direction) {
             (Fault::CutAfter { bytes }, Direction::Replies) => Some((bytes, End::HalfReply)),
             (Fault::CutRequestsAfter { bytes }, Direction::Requests) => {
@@ -254,10 +256,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Waits until a piece may be written. Returns false if the fault has changed.
-    async fn is_time(&mut self, fault: Fault, piece: &[u8]) -> bool {
+    async fn wait_to_write(&mut self, fault: Fault, piece: &[u8]) -> bool {
         match fault {
             Fault::Blackhole => {
-                wait_until_unfrozen(&mut self.control).await;
+                wait_until_no_blackhole(&mut self.control).await;
                 false
             }
             Fault::Throttle { bytes_per_second } => {
@@ -278,15 +280,17 @@ impl<'a> Writer<'a> {
     }
 
     /// Pauses or ends the connection after a written piece of `n` bytes. `pieces` counts those of the chunk so far.
-    async fn after(&mut self, fault: Fault, n: usize, pieces: usize) -> Result<(), End> {
+    async fn after_piece(&mut self, fault: Fault, n: usize, pieces: usize) -> Result<(), End> {
         let (spaced, pause) = PIECE_SPACING;
         match fault {
             Fault::Slice { .. } if pieces <= spaced => sleep(pause).await,
             Fault::Slice { .. } => yield_now().await,
             _ => {
-                if let (Some((_, end)), Some((_, left))) = (self.cut(fault), &mut self.left) {
-                    *left -= n;
-                    if *left == 0 {
+                if let (Some((_, end)), Some((_, remaining))) =
+                    (self.cut_point(fault), &mut self.remaining)
+                {
+                    *remaining -= n;
+                    if *remaining == 0 {
                         return Err(end);
                     }
                 }

@@ -17,7 +17,7 @@ pub struct Hits {
     pub delayed_bytes: u64,
     /// Bytes that [`Fault::Throttle`](super::Fault::Throttle) throttled.
     pub throttled_bytes: u64,
-    /// Connections that a [`Fault::Blackhole`](super::Fault::Blackhole) froze, counted once for each injection.
+    /// Connections with a [`Fault::Blackhole`](super::Fault::Blackhole), counted once for each injection.
     pub frozen_connections: u64,
     /// Directions of a connection in which a blackhole held up bytes, counted each time.
     pub held_directions: u64,

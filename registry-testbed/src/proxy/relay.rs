@@ -2,7 +2,7 @@
 
 use super::control::End;
 use super::direction::{Direction, pass};
-use super::link::{Link, wait_until_unfrozen};
+use super::link::{Link, wait_until_no_blackhole};
 use rustix::net::{RecvFlags, recv, sockopt};
 use std::future::pending;
 use std::net::SocketAddr;
@@ -18,9 +18,9 @@ pub(super) async fn relay(mut client: TcpStream, server: SocketAddr, link: Link)
     let mut connected = None;
     let end = tokio::select! {
         biased;
-        end = link.ended() => end,
+        end = link.wait_until_ended() => end,
         end = pass_both(&mut client, server, &mut connected, &link) => end,
-        never = link.count_freezes() => match never {},
+        never = link.count_blackholes() => match never {},
     };
     link.counter.count(end);
     if end == End::Stranded {
@@ -53,7 +53,7 @@ async fn pass_both(
     connected: &mut Option<TcpStream>,
     link: &Link,
 ) -> End {
-    wait_until_unfrozen(&mut link.control.subscribe()).await;
+    wait_until_no_blackhole(&mut link.control.subscribe()).await;
     let Ok(server) = TcpStream::connect(server).await else { return End::Over };
     let server = connected.insert(server);
     // Small messages must not be delayed, as by the client and the server themselves.

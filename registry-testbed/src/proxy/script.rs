@@ -48,18 +48,18 @@ impl Script {
     pub fn random(seed: u64, length: Duration) -> Self {
         let mut random = SplitMix(seed);
         let mut script = Self::new();
-        let mut at = random.millis(0, 100);
+        let mut time = random.millis(0, 100);
         loop {
             let (first, second) = random.steps();
-            let end = at + random.millis(20, 400);
+            let end = time + random.millis(20, 400);
             if end >= length {
                 return script.at(length, Step::Heal);
             }
-            script = script.at(at, first);
+            script = script.at(time, first);
             if let Some(second) = second {
-                script = script.at(at, second);
+                script = script.at(time, second);
             }
-            at = end;
+            time = end;
             // Always heal lost replies: they would hide the effects of later faults.
             let heals = match first {
                 Step::LoseReplies => true,
@@ -68,7 +68,7 @@ impl Script {
             };
             if heals {
                 script = script.at(end, Step::Heal);
-                at += random.millis(20, 200);
+                time += random.millis(20, 200);
             }
         }
     }
@@ -81,8 +81,8 @@ impl Script {
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, step) in &self.steps {
-            writeln!(f, "{at:?}: {step:?}")?;
+        for (time, step) in &self.steps {
+            writeln!(f, "{time:?}: {step:?}")?;
         }
         Ok(())
     }

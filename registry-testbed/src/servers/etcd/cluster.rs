@@ -118,8 +118,8 @@ impl EtcdCluster {
         self.network.partition(Some(member));
         self.partitioned = Some(member);
         let is_partitioned = |seen: &[Option<Status>]| {
-            let alone = seen[member].as_ref()?.leader.is_none();
-            alone.then(|| self.leader_in(seen)).flatten().map(drop)
+            let has_no_leader = seen[member].as_ref()?.leader.is_none();
+            has_no_leader.then(|| self.leader_in(seen)).flatten().map(drop)
         };
         self.settle("partition a member of etcd from its peers", is_partitioned).await
     }
