@@ -45,7 +45,7 @@ pub(crate) struct Client {
     sessions: Mutex<HashMap<SessionKey, Arc<SessionSlot>>>,
     /// Whether the layout of the prefix was verified since the last connection was made.
     is_verified: AtomicBool,
-    /// Held during verification, so that concurrent calls share it.
+    /// The lock is held during verification, so that concurrent calls share it.
     verifying: tokio::sync::Mutex<()>,
 }
 
@@ -295,20 +295,20 @@ impl Client {
         let waits_for_ack = call.waits_for_ack();
         let mut tried = None;
         let located = with_deadline(self.options.connect_deadline, async {
-            let mut left = if ask.is_some() { 1 } else { self.topology.candidates() };
+            let mut attempts_left = if ask.is_some() { 1 } else { self.topology.candidates() };
             loop {
                 let address = match &ask {
                     Some(ask) => ask.clone(),
                     None => self.topology.locate(call.group).await?,
                 };
                 tried = Some(address.clone());
-                left -= 1;
+                attempts_left -= 1;
                 let key = SessionKey::new(&address, waits_for_ack);
                 let error = match self.session(&key).await {
                     Ok(session) => return Ok((address, session)),
                     Err(error) => error,
                 };
-                if !error.is_unavailable() || left == 0 {
+                if !error.is_unavailable() || attempts_left == 0 {
                     return Err(error);
                 }
                 self.topology.invalidate(&address);

@@ -25,12 +25,12 @@
 //! * **Expiry** runs on a lease clock that stops during a restart or a failover, so these cost leases no
 //!   time, however long they take. Every call deletes the expired leases of its shard, and every process that
 //!   watches a shard does so on time: within 100 ms and a round trip for up to 100 leases that expire
-//!   together, and some 25 ms more for each further 1,000.
+//!   together, and about 25 ms more for each further 1,000.
 //! * **Every rollback is detected** by a chain of digests: a restart from an old file, a failover to a
 //!   lagging replica, or a wipe. A cursor from before the rollback still resumes; a later one fails
 //!   `Diverged`. An open watch fails within 6 s, even if nothing changes.
 //! * **An outdated server is detected**: one that became a replica, one whose address moved to another
-//!   server, and a partitioned primary after Sentinel promoted another (within some 10 s). Such a server is
+//!   server, and a partitioned primary after Sentinel promoted another (within about 10 s). Such a server is
 //!   `Unavailable` to readers, too.
 //! * **Connections**: a handle has one connection for commands, and a second one while there are watches. On
 //!   a Cluster it has one for commands to each node in use, and one for each watched shard. With

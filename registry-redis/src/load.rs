@@ -108,8 +108,8 @@ impl Loader<'_> {
             }
         }
         unnamed += self.decode(&page, &mut rows);
-        let at = self.reconcile(&positions, &mut rows).await?;
-        let cursor = at.cursor(&self.store.origin(self.service));
+        let position = self.reconcile(&positions, &mut rows).await?;
+        let cursor = position.cursor(&self.store.origin(self.service));
         let (records, skipped) = split(rows, unnamed);
         skipped.warn(self.service);
         let snapshot = Snapshot::new(cursor, records).with_undecodable(skipped.count);
@@ -161,10 +161,12 @@ impl Loader<'_> {
     ) -> Result<Position, StoreError> {
         let [mut at, .., end] = *positions else { return Ok(positions[0]) };
         let mut changes = BTreeMap::new();
-        let mut left = positions.iter().peekable();
+        let mut remaining = positions.iter().peekable();
         // Checks that the history contains the positions up to `at`.
         let mut pass = |at: Position| -> Result<(), StoreError> {
-            while let Some(position) = left.next_if(|position| position.revision <= at.revision) {
+            while let Some(position) =
+                remaining.next_if(|position| position.revision <= at.revision)
+            {
                 if *position != at {
                     return Err(Gap::Forked.into());
                 }
@@ -185,7 +187,7 @@ impl Loader<'_> {
                 self.record_change(&entry, &mut changes);
             }
         }
-        if left.next().is_some() {
+        if remaining.next().is_some() {
             return Err(Gap::Forked.into()); // an earlier page was at a later revision than the last one
         }
         merge(rows, changes);
@@ -265,7 +267,7 @@ mod tests {
         rows.into_iter().map(|(id, row)| (id.to_string(), row.put_revision)).collect()
     }
 
-    /// Each of 100,000 undecodable records caused a log line at each load.
+    /// Regression: each of 100,000 undecodable records caused a log line at each load.
     #[test]
     fn undecodable_records_are_logged_in_one_line_with_their_number() {
         let warnings = Warnings::capture();

@@ -69,7 +69,7 @@ impl RedisOptions {
     /// of 500 bytes, a full log takes 8 MB of the server's memory; there are 16 shards.
     ///
     /// A watch that resumes after more changes fails `Compacted`, and its client loads again. With a small log,
-    /// every short outage of a client causes a load. Below some 400 changes, even a client that keeps up may fail
+    /// every short outage of a client causes a load. Below about 400 changes, even a client that keeps up may fail
     /// so, since the server trims a hundred entries at a time. All clients of a prefix should use the same value.
     #[must_use]
     pub fn with_log_cap(mut self, changes: u32) -> Self {

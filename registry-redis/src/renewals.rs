@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
-/// How many leases one call renews. They occupy the server for some 1 ms.
+/// How many leases one call renews. They occupy the server for about 1 ms.
 const MAX_BATCH: usize = 128;
 
 /// Batches the renewals of each shard. A clone is a handle to the same batches.

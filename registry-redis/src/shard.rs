@@ -1,12 +1,12 @@
-//! The layout of keys: the shards of a prefix, their keys, and the names in them.
+//! The layout of keys: the shards of a prefix, their keys, and the members of those keys.
 //!
-//! A prefix has [`SHARDS`] shards, and each service belongs to one of them. All keys of a shard share a hash
+//! A prefix has [`SHARDS`] shards by default, and each service belongs to one of them. All keys of a shard share a hash
 //! tag, so one script can use them all, also in a Cluster:
 //!
 //! | key | type | content |
 //! | --- | --- | --- |
-//! | `{prefix/NN}:state` | hash | `meta`, and for each record its member -> its [value](crate::value) and its lease -> its member |
-//! | `{prefix/NN}:idx` | sorted set | members, all with score 0, so in the order of their bytes |
+//! | `{prefix/NN}:state` | hash | `meta`, and two fields per record: member -> [value](crate::value), and lease -> member |
+//! | `{prefix/NN}:idx` | sorted set | members, all with score 0, so that they are sorted by their bytes |
 //! | `{prefix/NN}:exp` | sorted set | member -> deadline, in ms of the lease clock |
 //! | `{prefix/NN}:log` | stream | `<revision>-0` -> the change that made the revision, see [`history`](crate::history) |
 //! | `{prefix}:layout` | hash | `format` and `shards`: the version of this layout and the number of shards, fixed by the first client of the prefix |
@@ -14,15 +14,15 @@
 //! `meta` is `1 <revision> <digest> <lineage> <count> <lag> <due> <saved_at> <run_id>`: the format; the last
 //! revision and its digest; the [lineage](registry_core::Lineage); the number of members; the lag of the
 //! lease clock behind the server's clock in ms; the lease-clock time in ms before which no lease expires; the
-//! server's time in ms when this was saved; and the server's run id. The lineage is the first 16 digits of
-//! `sha1(digest run_id)` for the first digest. Whenever the run id differs from the saved one (after a
+//! server's time in ms when this was saved; and the server's run id. The first lineage is the first 16 digits of
+//! `sha1(digest run_id)`, where `digest` is the first one. Whenever the run id differs from the saved one (after a
 //! restart, a failover or a rollback), the new lineage is the first 16 digits of `sha1(lineage run_id)`.
 //!
 //! If a key of a shard was lost or overwritten, so that its keys are inconsistent, the next call repairs the
 //! shard: see `repair` in `scripts/head.lua`.
 //!
-//! A member is `<service> 0x1F <instance id>`. Names contain no control characters, so a member is
-//! unambiguous, the fields of `state` do not collide, and the members of a service are one range of `idx`.
+//! A member is `<service>\x1F<instance id>`. Names contain no control characters, so a member is unambiguous, and the
+//! members of a service are one range of `idx`. The fields of `state` do not collide, since only members contain 0x1F.
 
 use registry_core::{Instance, InstanceId, ServiceName};
 
@@ -34,6 +34,7 @@ pub(crate) const SHARDS: u8 = 16;
 /// The version of the layout above.
 pub(crate) const FORMAT: u32 = 1;
 
+/// The byte between the service and the instance id in a member.
 const SEPARATOR: char = '\u{1f}';
 
 /// A shard of a prefix, by number.
@@ -55,7 +56,10 @@ impl Shard {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
         let number = hash % u64::from(shards);
-        Self(u8::try_from(number).unwrap_or_else(|_| unreachable!("it is less than `shards`")))
+        Self(
+            u8::try_from(number)
+                .unwrap_or_else(|_| unreachable!("the number is less than `shards`")),
+        )
     }
 }
 
@@ -83,7 +87,8 @@ impl Keyspace {
     }
 
     pub(crate) fn len(&self) -> u8 {
-        u8::try_from(self.shards.len()).unwrap_or_else(|_| unreachable!("it was made from a u8"))
+        u8::try_from(self.shards.len())
+            .unwrap_or_else(|_| unreachable!("the number of shards was a u8"))
     }
 
     pub(crate) fn shards(&self) -> impl Iterator<Item = Shard> {
@@ -119,7 +124,7 @@ impl Keyspace {
     }
 }
 
-/// Returns the member of an instance: its name within its shard.
+/// Returns the member of an instance, which identifies it within its shard.
 pub(crate) fn member(instance: &Instance) -> String {
     format!("{}{SEPARATOR}{}", instance.service(), instance.id())
 }
@@ -131,8 +136,8 @@ pub(crate) fn split_member(member: &[u8]) -> Option<(&str, &str)> {
 
 /// Returns the instance id of a member, if it belongs to `service`.
 pub(crate) fn member_id(service: &ServiceName, member: &[u8]) -> Option<InstanceId> {
-    let (of, id) = split_member(member)?;
-    if of == service.as_str() { InstanceId::new(id).ok() } else { None }
+    let (owner, id) = split_member(member)?;
+    if owner == service.as_str() { InstanceId::new(id).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -162,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_a_shard_share_a_hash_tag_that_no_other_key_has() {
+    fn keys_of_a_shard_share_a_hash_tag_that_the_layout_key_lacks() {
         let keyspace = Keyspace::new("prod", 16);
         let shard = keyspace.shards().nth(7).unwrap();
         let keys = keyspace.keys(KeyGroup::Shard(shard));
@@ -174,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn member_names_one_instance() {
+    fn member_splits_into_service_and_id() {
         let address = "10.0.0.1:80".parse().unwrap();
         let instance =
             Instance::from_parts(service("prod/order.rpc"), "n 1".parse().unwrap(), address);

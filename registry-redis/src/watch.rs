@@ -28,8 +28,8 @@ pub(crate) async fn watch(
     service: &ServiceName,
     after: &Cursor,
 ) -> Result<Watch> {
-    let at = Position::of(&store.origin(service), after)?;
-    let mut reader = LogReader::new(store, service, None, at);
+    let position = Position::of(&store.origin(service), after)?;
+    let mut reader = LogReader::new(store, service, None, position);
     let Page { due, lineage, .. } = reader.read_to_end().await?;
     let watch = reader.follow(feeds, due, after.clone()).await?;
     Ok(watch.with_lineage(lineage))

@@ -23,32 +23,33 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// Long enough that no lease expires on a busy machine.
+/// The ttl of leases: long enough that none expires on a busy machine.
 const TTL: Duration = Duration::from_secs(3);
 
-const CALL: Duration = Duration::from_secs(2);
+/// The deadline of a request.
+const CALL_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a read of the feed blocks. Its deadline is longer by that of a call.
+/// The longest time that Redis blocks a read of a feed, like `FeedConnection::MAX_BLOCK`.
 const BLOCK: Duration = Duration::from_secs(5);
 
-const EACH: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
-const BOTH: &[Side] = &[Side::Both];
+const EACH_SIDE: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
+const BOTH_SIDES: &[Side] = &[Side::Both];
 
 const FAULTS: &[(Fault, &[Side])] = &[
-    (Fault::Cut, BOTH),
-    (Fault::Reset, BOTH),
-    (Fault::Silence, EACH),
-    (Fault::LostReplies, BOTH),
-    (Fault::Outage, EACH),
-    (Fault::Delay, BOTH),
-    (Fault::Slice, BOTH),
-    (Fault::Throttle, BOTH),
-    (Fault::Pause, BOTH),
-    (Fault::Kill, BOTH),
-    (Fault::Compaction, BOTH),
-    (Fault::Rollback, BOTH),
-    // A lease and its record are deleted together.
-    (Fault::Revocation, BOTH),
+    (Fault::Cut, BOTH_SIDES),
+    (Fault::Reset, BOTH_SIDES),
+    (Fault::Silence, EACH_SIDE),
+    (Fault::LostReplies, BOTH_SIDES),
+    (Fault::Outage, EACH_SIDE),
+    (Fault::Delay, BOTH_SIDES),
+    (Fault::Slice, BOTH_SIDES),
+    (Fault::Throttle, BOTH_SIDES),
+    (Fault::Pause, BOTH_SIDES),
+    (Fault::Kill, BOTH_SIDES),
+    (Fault::Compaction, BOTH_SIDES),
+    (Fault::Rollback, BOTH_SIDES),
+    // This deletes the records, since `registry_redis` deletes a lease together with its record.
+    (Fault::Revocation, BOTH_SIDES),
 ];
 
 fn main() -> ExitCode {
@@ -59,20 +60,22 @@ fn main() -> ExitCode {
         });
     }
     let traits = Traits::server(TTL, Duration::from_millis(100));
-    let options = SuiteOptions::new(traits, CALL, BLOCK + CALL, FAULTS);
+    // A watch on a silent connection ends within the sum: with this ttl, after 2 s.
+    let options = SuiteOptions::new(traits, CALL_DEADLINE, BLOCK + CALL_DEADLINE, FAULTS);
     suite(&options.with_random_runs(0..3, Duration::from_secs(6)), || async {
         Ok(Arc::new(Server::start().await?) as Arc<dyn Environment>)
     })
 }
 
-/// One server, a proxy to it for each side, and a registry for the operator.
+/// One server, a proxy to it for each side, and a registry for each side and for the operator.
 struct Server {
     redis: Mutex<Redis>,
     proxies: ProxyPair,
     publisher: RedisRegistry,
     subscriber: RedisRegistry,
     direct: RedisRegistry,
-    active: Mutex<Option<(Fault, ServiceName)>>,
+    /// The injected fault, and the service that it was injected for.
+    active_fault: Mutex<Option<(Fault, ServiceName)>>,
 }
 
 impl Server {
@@ -80,13 +83,15 @@ impl Server {
         // A killed server restarts with its data.
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];
         let arguments = durable.map(str::to_owned).to_vec();
-        let own = ServerOptions { url: None, arguments, ..Redis::options() };
-        let redis = Redis::start_with(own).await.map_err(|error| error.to_string())?;
-        let proxies = ProxyPair::start(redis.address().parse().unwrap(), TTL / 30).await.unwrap();
+        let options = ServerOptions { url: None, arguments, ..Redis::options() };
+        let redis = Redis::start_with(options).await.map_err(|error| error.to_string())?;
+        // The delay of [`Fault::Delay`]: short, so that renewals and reads still meet their deadlines.
+        let delay = TTL / 30;
+        let proxies = ProxyPair::start(redis.address().parse().unwrap(), delay).await.unwrap();
         let publisher = connect(&proxies.address(Side::Publisher).to_string()).await;
         let subscriber = connect(&proxies.address(Side::Subscriber).to_string()).await;
-        let (direct, active) = (connect(redis.address()).await, Mutex::new(None));
-        Ok(Self { redis: Mutex::new(redis), proxies, publisher, subscriber, direct, active })
+        let (direct, active_fault) = (connect(redis.address()).await, Mutex::new(None));
+        Ok(Self { redis: Mutex::new(redis), proxies, publisher, subscriber, direct, active_fault })
     }
 
     /// Asserts that the server does not answer.
@@ -99,13 +104,12 @@ impl Server {
 }
 
 async fn connect(address: &str) -> RedisRegistry {
-    // A watch ends after two thirds of this ttl without a sign of life.
     let url = format!("redis://{address}?prefix=test&ttl={}s", TTL.as_secs()).parse().unwrap();
-    let options = RedisOptions::default().with_request_deadline(CALL);
+    let options = RedisOptions::default().with_request_deadline(CALL_DEADLINE);
     RedisRegistry::connect_with(&url, options).await.unwrap()
 }
 
-async fn operator(redis: &Redis) -> MultiplexedConnection {
+async fn raw_connection(redis: &Redis) -> MultiplexedConnection {
     let client = redis::Client::open(redis.url()).unwrap();
     client.get_multiplexed_async_connection().await.unwrap()
 }
@@ -113,6 +117,7 @@ async fn operator(redis: &Redis) -> MultiplexedConnection {
 #[async_trait]
 impl Environment for Server {
     fn registry(&self, side: Side) -> Arc<dyn Registry> {
+        // `Both` gets the publisher's handle: a fault on both sides affects either one.
         Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
     }
 
@@ -131,6 +136,7 @@ impl Environment for Server {
                 redis.process().unwrap().kill().unwrap();
                 self.assert_unreachable(service).await;
             }
+            // `heal` trims the log: the subscriber then misses the trimmed entries.
             Fault::Compaction => self.proxies.inject(Fault::Outage, Side::Subscriber),
             Fault::Rollback => {
                 let process = redis.process().unwrap();
@@ -138,12 +144,12 @@ impl Environment for Server {
                 process.restart().await.unwrap();
             }
             Fault::Revocation => {
-                let deleted = delete(&mut operator(&redis).await, service, |_| true).await;
-                assert!(deleted > 0, "there is no lease");
+                let deleted = delete(&mut raw_connection(&redis).await, service, |_| true).await;
+                assert!(deleted > 0, "no record was deleted");
             }
             _ => self.proxies.inject(fault, side),
         }
-        *self.active.lock().await = Some((fault, service.clone()));
+        *self.active_fault.lock().await = Some((fault, service.clone()));
     }
 
     async fn delay_replies(&self, side: Side, by: Duration) {
@@ -152,13 +158,14 @@ impl Environment for Server {
 
     async fn heal(&self) {
         let mut redis = self.redis.lock().await;
-        match self.active.lock().await.take() {
+        match self.active_fault.lock().await.take() {
             Some((Fault::Pause, _)) => redis.process().unwrap().resume().unwrap(),
             Some((Fault::Kill, _)) => redis.process().unwrap().restart().await.unwrap(),
             Some((Fault::Compaction, service)) => {
                 let trim =
                     redis::cmd("XTRIM").arg(key(&service, "log")).arg("MAXLEN").arg(0).to_owned();
-                let trimmed: usize = trim.query_async(&mut operator(&redis).await).await.unwrap();
+                let trimmed: usize =
+                    trim.query_async(&mut raw_connection(&redis).await).await.unwrap();
                 assert!(trimmed > 0, "no entry was trimmed");
             }
             _ => {}

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 #[derive(Default)]
 pub(super) struct SessionSlot {
     session: Mutex<Option<Arc<Session>>>,
-    /// Held while a session is being made.
+    /// The lock is held while a session is being made.
     connecting: tokio::sync::Mutex<()>,
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 /// The limit of a reply in bytes. A page of 1,000 records of 64 KiB, the largest, has half of that.
 pub(super) const MAX_REPLY: u64 = 128 << 20;
 
-/// The limit of elements per reply, including nested ones. A read of 1,024 log entries has some 15,000.
+/// The limit of elements per reply, including nested ones. A read of 1,024 log entries has about 15,000 elements.
 pub(super) const MAX_ELEMENTS: u64 = 1 << 17;
 
 /// The longest line of an error or a status.

@@ -65,7 +65,7 @@ struct Poller {
 /// The queries of one runtime.
 #[derive(Debug, Default)]
 struct Queries {
-    /// Held during a query, so that others wait for its answer.
+    /// The lock is held during a query, so that others wait for its answer.
     querying: tokio::sync::Mutex<()>,
     /// Connections to sentinels that answered. Dialling for each query would keep the sentinels of a large
     /// fleet busy.

@@ -143,7 +143,8 @@ mod tests {
         assert_eq!(checks.next(SECOND / 10), Some(Instant::now()));
     }
 
-    /// A reply that took longer than the silence timeout on a slow link ended the watches, although it arrived.
+    /// Regression: a reply that took longer than the silence timeout on a slow link ended the watches, although it
+    /// arrived.
     #[tokio::test(start_paused = true)]
     async fn shard_is_not_silent_while_bytes_arrive_during_a_check() {
         let start = Instant::now();

@@ -264,7 +264,7 @@ mod tests {
         std::iter::from_fn(batch).map(|b| (b.revision().get(), b.changes.len())).collect()
     }
 
-    /// Each of 100,000 undecodable records caused a log line.
+    /// Regression: each of 100,000 undecodable records caused a log line.
     #[tokio::test]
     async fn undecodable_records_are_logged_once_per_watch() {
         let warnings = Warnings::capture();

@@ -38,9 +38,9 @@ async fn unreplicated_write_is_unavailable_and_its_retry_changes_nothing() {
     }
 
     replica.process().unwrap().resume().unwrap();
-    let again = within(registry.register(&two, &claim, &CallOptions::DEFAULT)).await.unwrap();
-    assert_eq!(again.revision().get(), 2, "the write took effect once");
-    within(registry.deregister(&again, &CallOptions::DEFAULT)).await.unwrap();
+    let repeated = within(registry.register(&two, &claim, &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(repeated.revision().get(), 2, "the write took effect once");
+    within(registry.deregister(&repeated, &CallOptions::DEFAULT)).await.unwrap();
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ async fn every_operation_is_one_call_of_a_script() {
     }
 }
 
-/// A resume read only 256 entries per script call, one call after the other.
+/// Regression: a resume read only 256 entries per script call, one call after the other.
 #[tokio::test]
 async fn resume_after_a_thousand_changes_is_one_call_of_a_script() {
     let server = server(&[]).await;
@@ -81,7 +81,7 @@ async fn resume_after_a_thousand_changes_is_one_call_of_a_script() {
     }
 }
 
-/// The client loaded a script and then called it by its hash. A flush in between made the call fail.
+/// Regression: the client loaded a script and then called it by its hash. A flush in between made the call fail.
 #[tokio::test]
 async fn call_after_a_script_flush_sends_the_script() {
     let server = server(&[]).await;

@@ -22,7 +22,7 @@ fn watched_leases_expire_within_the_delay_of_their_feeds() {
     const ROUND_TRIPS: Duration = Duration::from_millis(15);
     tolerating(Duration::from_secs(5), async |lag| {
         let server = server(&[]).await;
-        let late = Duration::from_millis(50) + ROUND_TRIPS;
+        let limit = Duration::from_millis(50) + ROUND_TRIPS;
         // One after the other, so that they do not compete for the processor.
         for n in 0..16 {
             let url = format!("{}?prefix=of-{n}", server.url());
@@ -37,7 +37,7 @@ fn watched_leases_expire_within_the_delay_of_their_feeds() {
             ))
             .await
             .unwrap();
-            let expiry = lag.deadline(ttl + late);
+            let expiry = lag.deadline(ttl + limit);
             assert_eq!(next_change(&mut watch).await, "+1");
             assert_eq!(next_change(&mut watch).await, "-1");
             assert!(sent.elapsed() >= ttl, "the lease expires no earlier than its ttl");
@@ -101,8 +101,8 @@ async fn expired_leases_are_hidden_and_block_nothing_even_beyond_the_budget_of_a
     within(registry.register(&instance("user.rpc", "other"), &other, &CallOptions::DEFAULT))
         .await
         .unwrap();
-    let left = [(count - 2).to_string(), "other".to_owned()];
-    assert_eq!(ids(&registry, "user.rpc").await, left);
+    let remaining = [(count - 2).to_string(), "other".to_owned()];
+    assert_eq!(ids(&registry, "user.rpc").await, remaining);
 
     let mut watch = watch(&registry, "user.rpc", start.cursor()).await;
     let mut deleted = BTreeSet::new();

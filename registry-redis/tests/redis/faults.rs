@@ -154,7 +154,7 @@ async fn server_that_evicts_keys_is_refused_with_advice() {
 
 #[tokio::test]
 async fn server_is_unavailable_while_it_loads_its_data() {
-    // Loading takes some 20 ms for each key.
+    // Loading takes about 20 ms for each key.
     let slowly = ["--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"];
     let slowly = [&slowly[..], &["--rdbcompression", "no"]].concat();
     let mut server = server(&slowly).await;

@@ -296,7 +296,7 @@ async fn idle_watch_outlives_a_blocking_read() {
     assert_eq!(next_change(&mut watch).await, "+1");
 }
 
-/// The failed connection ended all watches of the handle.
+/// Regression: the failed connection ended all watches of the handle.
 #[tokio::test]
 async fn failed_connection_for_a_new_shard_ends_no_other_watch() {
     let server = server(&[]).await;

@@ -9,7 +9,7 @@ use registry_redis::RedisOptions;
 use registry_testkit::case::take_over;
 use std::time::Duration;
 
-/// The log was ahead of the revision, so every later change failed.
+/// Regression: the log was ahead of the revision, so every later change failed.
 #[tokio::test]
 async fn foreign_log_entry_stops_no_registration() {
     for foreign in [
@@ -40,7 +40,7 @@ async fn foreign_log_entry_stops_no_registration() {
     }
 }
 
-/// Such entries ended every watch of the shard repeatedly, until the next change.
+/// Regression: foreign entries in the log ended every watch of the shard repeatedly, until the next change.
 #[tokio::test]
 async fn foreign_log_entry_ends_no_watch_for_long() {
     let server = server(&[]).await;
@@ -69,7 +69,8 @@ async fn foreign_log_entry_ends_no_watch_for_long() {
     }
 }
 
-/// A hundred entries ended all watches, which loaded again, since the whole log was deleted with them.
+/// Regression: a hundred foreign entries ended all watches, which loaded again, since the whole log was deleted with
+/// the entries.
 #[tokio::test]
 async fn history_survives_any_number_of_foreign_log_entries() {
     let server = server(&[]).await;
@@ -92,8 +93,8 @@ async fn history_survives_any_number_of_foreign_log_entries() {
     assert_eq!(next_change(&mut all).await, "+4");
 }
 
-/// In a shard that lost `meta`, the revision of a stray value counted as the last one, and was too large for
-/// any later one. So every call repaired the shard in vain.
+/// Regression: in a shard that lost `meta`, the revision of a stray value counted as the last one, and was too large
+/// for any later one. So every call repaired the shard in vain.
 #[tokio::test]
 async fn huge_stray_revision_does_not_block_a_shard_that_lost_its_meta() {
     for revision in ["99999999999999999999", "999999999999999", "1e99"] {
@@ -113,7 +114,7 @@ async fn huge_stray_revision_does_not_block_a_shard_that_lost_its_meta() {
     }
 }
 
-/// The log was rebuilt from 10,000 entries, whatever the cap: more than the cap, or too few.
+/// Regression: the log was rebuilt from 10,000 entries, whatever the cap: more than the cap, or too few.
 #[tokio::test]
 async fn cleaned_log_keeps_as_many_entries_as_its_cap() {
     let server = server(&[]).await;
@@ -130,7 +131,7 @@ async fn cleaned_log_keeps_as_many_entries_as_its_cap() {
     assert_eq!(next_change(&mut watch(&registry, "user.rpc", &end).await).await, "+20");
 }
 
-/// A stray record kept the deadline that it stated, so it stayed listed forever.
+/// Regression: a stray record kept the deadline that it stated, so it stayed listed forever.
 #[tokio::test]
 async fn stray_record_with_a_huge_ttl_expires_within_the_longest_ttl_after_a_repair() {
     let server = server(&[]).await;
@@ -156,12 +157,12 @@ async fn stray_record_with_a_huge_ttl_expires_within_the_longest_ttl_after_a_rep
     // The lease clock is not ahead of the server's.
     let now: (f64, f64) = operator.run("TIME").await;
     for id in ["8", "9"] {
-        let left = deadline(&mut operator, id).await - now.0 * 1000.0;
-        assert!(left < 86_401_000.0, "{id} expires in {left} ms");
+        let remaining = deadline(&mut operator, id).await - now.0 * 1000.0;
+        assert!(remaining < 86_401_000.0, "{id} expires in {remaining} ms");
     }
 }
 
-/// Members with different scores are out of order: a range of them, as a load reads it, was empty.
+/// Regression: members with different scores are out of order, so a load, which reads a range of them, read none.
 #[tokio::test]
 async fn member_with_another_score_hides_no_record() {
     for score in ["1", "-1"] {
@@ -181,7 +182,7 @@ async fn member_with_another_score_hides_no_record() {
     }
 }
 
-/// A member with an empty service name ended every list of services, since no name sorts before it.
+/// Regression: a member with an empty service name ended every list of services, since no name sorts before it.
 #[tokio::test]
 async fn member_without_a_name_hides_no_service() {
     let server = server(&[]).await;
@@ -195,7 +196,7 @@ async fn member_without_a_name_hides_no_service() {
     }
 }
 
-/// A value larger than any record made the reply of every load too large.
+/// Regression: a value larger than any record made the reply of every load too large.
 #[tokio::test]
 async fn huge_stray_value_is_one_undecodable_record() {
     let server = server(&[]).await;
@@ -210,7 +211,7 @@ async fn huge_stray_value_is_one_undecodable_record() {
     assert_eq!((loaded.records().len(), loaded.undecodable()), (1, 1));
 }
 
-/// Deleting a record that was not counted made the count negative, and the shard damaged.
+/// Regression: deleting a record that was not counted made the count negative, and the shard damaged.
 #[tokio::test]
 async fn stray_record_is_taken_over_and_deleted_and_damages_nothing() {
     let server = server(&[]).await;
@@ -248,7 +249,7 @@ async fn lease_of_an_overwritten_record_can_be_used_again() {
     assert_eq!(ids(&registry, "user.rpc").await, ["2"]);
 }
 
-/// A registration that failed midway had written some of its keys, and the next load deleted the shard.
+/// Regression: a registration that failed midway had written some of its keys, and the next load deleted the shard.
 #[tokio::test]
 async fn key_of_another_type_makes_a_registration_invalid_and_changes_nothing() {
     for key in ["idx", "exp"] {

@@ -81,18 +81,18 @@ async fn wipe_is_diverged_for_open_watches_and_old_cursors() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
-    let kept = load(&registry, "user.rpc").await.cursor().clone();
+    let cursor = load(&registry, "user.rpc").await.cursor().clone();
     let mut open = watch_from_now(&registry, "user.rpc").await;
     let mut operator = Operator::of(&server).await;
     operator.run::<()>("FLUSHALL").await;
-    assert_eq!(watch_failure(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
     assert_eq!(failure(&mut open).await, ErrorKind::Diverged);
     // Repeating the steps creates another history.
     assert!(ids(&registry, "user.rpc").await.is_empty());
     register(&registry, "user.rpc", "1").await;
-    assert_eq!(watch_failure(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
     register(&registry, "user.rpc", "2").await;
-    assert_eq!(watch_failure(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ const DAMAGES: [&[&str]; 8] = [
     &["DEL", STATE, EXP],
 ];
 
-/// The next load wiped a shard that lost a key, with the records of all its services.
+/// Regression: the next load wiped a shard that lost a key, with the records of all its services.
 #[tokio::test]
 async fn shard_that_lost_a_key_is_repaired_by_any_call_and_loses_nothing() {
     let options = &CallOptions::DEFAULT;

@@ -8,7 +8,7 @@ use registry_redis::RedisRegistry;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// More than two pages.
+/// The number of instances: more than two pages.
 const INSTANCES: usize = 2_500;
 
 async fn register_many(registry: &RedisRegistry) -> Vec<(Instance, Claim, Lease)> {

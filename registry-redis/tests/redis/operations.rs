@@ -18,8 +18,9 @@ async fn repeated_registration_creates_no_revision() {
     let registry = one_shard(&server).await;
     let (instance, claim) = (instance("user.rpc", "1"), claim());
     let first = within(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap();
-    let again = within(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap();
-    assert_eq!(first, again);
+    let repeated =
+        within(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(first, repeated);
     assert_eq!(load(&registry, "user.rpc").await.cursor().revision(), first.revision());
     within(registry.keep_alive(&first, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(Operator::of(&server).await.run::<u64>("XLEN {registry/00}:log").await, 1);
@@ -146,7 +147,8 @@ async fn flushed_scripts_are_loaded_again() {
     }
 }
 
-/// A call loaded its script once, and failed if the script was flushed again before it ran. So live leases expired.
+/// Regression: a call loaded its script once, and failed if the script was flushed again before it ran. So live leases
+/// expired.
 #[tokio::test]
 async fn constant_script_flushes_fail_no_call() {
     let server = server(&[]).await;

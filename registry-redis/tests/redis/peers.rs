@@ -106,7 +106,7 @@ async fn refusal(url: &str) -> (ErrorKind, String) {
     (error.kind(), error.to_string())
 }
 
-/// Such an error named no server, and said that redis could not be reached.
+/// Regression: the error of a server that is no Redis named no server, and said that redis could not be reached.
 #[tokio::test]
 async fn error_of_a_server_that_is_no_redis_shows_its_address_and_data() {
     let http = sender(b"HTTP/1.1 400 Bad Request\r\n\r\n", false).await;
@@ -129,7 +129,7 @@ async fn error_of_a_server_that_is_no_redis_shows_its_address_and_data() {
     assert!(text.contains("without a reply"), "{text}");
 }
 
-/// The parser allocated as many elements as an array header says, and buffered replies of any length.
+/// Regression: the parser allocated as many elements as an array header says, and buffered replies of any length.
 #[tokio::test]
 async fn endless_reply_is_refused_and_takes_little_memory() {
     let before = resident();
@@ -249,7 +249,7 @@ async fn no_reply_of_a_script_makes_a_call_panic() {
     }
 }
 
-/// Such calls never returned, or used unbounded memory.
+/// Regression: calls to a server with arbitrary replies never returned, or used unbounded memory.
 #[tokio::test]
 async fn every_call_ends() {
     let (digest, lineage) = (bulk(b"00000000000000aa"), bulk(b"bb"));

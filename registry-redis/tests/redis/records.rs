@@ -68,8 +68,8 @@ async fn holder_survives_an_update_and_not_a_gap() {
     assert_eq!(holder_of(&registry, &one).await, holder);
     within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
     claimed(&registry, "1", &claim).await;
-    let late = crate::support::claim().with_takeover(Takeover::From(holder));
-    let refused = within(registry.register(&one, &late, &CallOptions::DEFAULT)).await;
+    let stale_claim = crate::support::claim().with_takeover(Takeover::From(holder));
+    let refused = within(registry.register(&one, &stale_claim, &CallOptions::DEFAULT)).await;
     let named = *refused.unwrap_err().holder().unwrap();
     assert_eq!(named, Holder::new(Some(claim.lease()), Some(Revision::new(4))));
 }
@@ -137,16 +137,16 @@ async fn own_record_watch_of_another_history_is_lost_and_an_open_one_diverges() 
     let mut open = watch_record(&registry, &lease).await.unwrap();
     Operator::of(&server).await.run::<()>("FLUSHALL").await;
     // The same claim at the same revision again.
-    let again = claimed(&registry, "1", &claim).await;
-    assert_eq!(again.revision(), lease.revision());
-    assert_ne!(again, lease);
+    let repeated = claimed(&registry, "1", &claim).await;
+    assert_eq!(repeated.revision(), lease.revision());
+    assert_ne!(repeated, lease);
     let error = watch_record(&registry, &lease).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     let error = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     assert_eq!(failure(&mut open).await, ErrorKind::Diverged);
-    within(registry.keep_alive(&again, &CallOptions::DEFAULT)).await.unwrap();
-    watch_record(&registry, &again).await.unwrap();
+    within(registry.keep_alive(&repeated, &CallOptions::DEFAULT)).await.unwrap();
+    watch_record(&registry, &repeated).await.unwrap();
 }
 
 #[tokio::test]

@@ -64,8 +64,8 @@ async fn cancelled_renewal_does_not_affect_the_others_in_its_batch() {
     within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
 }
 
-/// A call in flight on a runtime that was dropped passed the next batch to that runtime, which never ran it.
-/// The shard then counted as busy forever, and every later renewal failed.
+/// Regression: a call in flight on a runtime that was dropped passed the next batch to that runtime, which never ran
+/// it. The shard then counted as busy forever, and every later renewal failed.
 #[test]
 fn renewals_continue_after_the_runtime_of_a_call_is_dropped() {
     let (dropped, surviving) = (runtime(), runtime());

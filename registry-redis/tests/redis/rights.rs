@@ -147,7 +147,7 @@ async fn documented_permissions_of_an_owner_suffice_and_each_is_needed() {
     }
 }
 
-/// The key pattern of a prefix matched the keys of every prefix that begins with it.
+/// Regression: the key pattern of a prefix matched the keys of every prefix that begins with it.
 #[tokio::test]
 async fn permissions_for_a_prefix_do_not_apply_to_another() {
     let server = server(&[]).await;
@@ -259,8 +259,8 @@ async fn reader_follows_a_service_and_changes_nothing() {
     assert_eq!(ids(&reader, "user.rpc").await, ["1", "2"]);
 }
 
-/// A reader cannot delete entries of another program. Each of its watches failed `Diverged`, and so did its
-/// loads of several pages.
+/// Regression: a reader cannot delete entries of another program, so each of its watches failed `Diverged`, and so did
+/// its loads of several pages.
 #[tokio::test]
 async fn reader_resumes_although_another_program_wrote_ahead_of_the_history() {
     let server = server(&[]).await;

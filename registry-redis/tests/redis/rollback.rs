@@ -14,14 +14,15 @@ async fn restart_from_an_older_file_is_diverged_for_later_cursors() {
     let before_the_fork = load(&registry, "user.rpc").await.cursor().clone();
     register(&registry, "user.rpc", "2").await;
     let two = instance("user.rpc", "two");
-    let kept = within(registry.register(&two, &claim(), &CallOptions::DEFAULT)).await.unwrap();
+    let kept_lease =
+        within(registry.register(&two, &claim(), &CallOptions::DEFAULT)).await.unwrap();
     Operator::of(&server).await.run::<()>("SAVE").await;
 
     let lost =
         within(registry.register(&instance("user.rpc", "3"), &claim(), &CallOptions::DEFAULT))
             .await
             .unwrap();
-    let claim = claim().with_lease(kept.id());
+    let claim = claim().with_lease(kept_lease.id());
     let undone = within(registry.register(&two.with_weight(7), &claim, &CallOptions::DEFAULT))
         .await
         .unwrap();
@@ -36,7 +37,7 @@ async fn restart_from_an_older_file_is_diverged_for_later_cursors() {
         let error = within(registry.keep_alive(lease, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LeaseLost, "the acknowledged write was lost");
     }
-    within(registry.keep_alive(&kept, &CallOptions::DEFAULT)).await.unwrap();
+    within(registry.keep_alive(&kept_lease, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(watch_failure(&registry, "user.rpc", &beyond_the_fork).await, ErrorKind::Diverged);
 
     // The new history passes the old revisions.

@@ -22,7 +22,7 @@ fn sentinels() -> (Runtime, RedisSentinel) {
     (network, servers)
 }
 
-/// The first call failed, since the connection had ended with its runtime.
+/// Regression: the first call failed, since the connection had ended with its runtime.
 #[test]
 fn handle_works_after_the_runtime_that_made_it_was_dropped() {
     let (made, used) = (runtime(), runtime());
@@ -43,7 +43,7 @@ fn handle_works_after_the_runtime_that_made_it_was_dropped() {
     });
 }
 
-/// A call waited for its deadline of 2 s and failed, and no watch was ever opened.
+/// Regression: a call waited for its deadline of 2 s and failed, and no watch was ever opened.
 #[test]
 fn handle_works_while_the_runtime_that_made_it_is_not_driven() {
     let (made, used) = (runtime(), runtime());
@@ -64,7 +64,7 @@ fn handle_works_while_the_runtime_that_made_it_is_not_driven() {
     drop(made);
 }
 
-/// A runtime that was not driven during a renewal blocked the renewals of all other runtimes in the shard.
+/// Regression: a runtime that was not driven during a renewal blocked the renewals of all other runtimes in the shard.
 #[test]
 fn renewal_in_flight_on_a_runtime_that_is_not_driven_blocks_no_other() {
     let (still, used) = (runtime(), runtime());
@@ -86,7 +86,7 @@ fn renewal_in_flight_on_a_runtime_that_is_not_driven_blocks_no_other() {
     still.block_on(async { within(in_progress).await.unwrap() });
 }
 
-/// A caller that held the query lock and was no longer polled kept all others from querying the sentinels.
+/// Regression: a caller that held the query lock and was no longer polled kept all others from querying the sentinels.
 #[test]
 fn sentinel_query_on_a_runtime_that_is_not_driven_blocks_no_other() {
     let (still, used) = (runtime(), runtime());
@@ -108,7 +108,7 @@ fn sentinel_query_on_a_runtime_that_is_not_driven_blocks_no_other() {
     still.block_on(async { within(in_progress).await.unwrap() });
 }
 
-/// After the runtime that polled the sentinels had ended, a runtime whose calls used cached sessions never
+/// Regression: after the runtime that polled the sentinels had ended, a runtime whose calls used cached sessions never
 /// polled them.
 #[test]
 fn sentinels_are_polled_after_the_runtime_that_polled_them_was_dropped() {

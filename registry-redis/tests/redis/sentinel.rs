@@ -40,7 +40,7 @@ async fn failover_is_followed() {
     assert_service_continues(&registry, &lease, &live).await;
 }
 
-/// Each poll, every 3 s, dialled all sentinels again: a fleet of 1,000 processes made 333 connections a
+/// Regression: each poll, every 3 s, dialled all sentinels again: a fleet of 1,000 processes made 333 connections a
 /// second to each sentinel.
 #[tokio::test]
 async fn sentinels_are_polled_on_connections_that_stay_open() {
@@ -93,7 +93,8 @@ async fn write_lost_by_a_failover_is_detected_and_repeated() {
     }
     assert_eq!(primary.run::<u64>("CLIENT KILL TYPE replica").await, 2);
     let (two, claim_of_two) = (instance("user.rpc", "2"), claim());
-    let lost = within(registry.register(&two, &claim_of_two, &CallOptions::DEFAULT)).await.unwrap();
+    let lost_lease =
+        within(registry.register(&two, &claim_of_two, &CallOptions::DEFAULT)).await.unwrap();
     let beyond = watch_from_now(&registry, "user.rpc").await.cursor().clone();
     servers.process(0).kill().unwrap();
     for replica in [1, 2] {
@@ -104,7 +105,7 @@ async fn write_lost_by_a_failover_is_detected_and_repeated() {
     retry_while_unavailable(|| async { registry.keep_alive(&kept, &CallOptions::DEFAULT).await })
         .await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1"], "the second write was not lost");
-    let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lost_lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     assert_eq!(watch_failure(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
     let mut resumed = watch(&registry, "user.rpc", &before).await;
@@ -188,14 +189,14 @@ async fn partitioned_primary_is_abandoned() {
 
     servers.cut_off(0);
     let three = instance("user.rpc", "3");
-    let lost = within(registry.register(&three, &claim(), &CallOptions::DEFAULT))
+    let lost_lease = within(registry.register(&three, &claim(), &CallOptions::DEFAULT))
         .await
         .expect("the old primary still acknowledges");
     assert_eq!(next_change(&mut live).await, "+3");
     let successor = within_a_minute(servers.successor_of(0)).await.unwrap();
     let url = format!("redis://{}", servers.address(successor));
-    let beside = connect(&url).await.unwrap();
-    register(&beside, "user.rpc", "2").await;
+    let at_successor = connect(&url).await.unwrap();
+    register(&at_successor, "user.rpc", "2").await;
     // The feed first notices either that the primary is another server, or that it lost a change. Resuming
     // from the cursor fails `Diverged` in both cases, see below.
     let end = failure(&mut live).await;
@@ -207,7 +208,7 @@ async fn partitioned_primary_is_abandoned() {
     })
     .await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "no replica had the third instance");
-    let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lost_lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}");
     assert_eq!(watch_failure(&registry, "user.rpc", live.cursor()).await, ErrorKind::Diverged);
     servers.heal();

@@ -49,7 +49,7 @@ async fn timeout_of_a_caller_ends_its_call_but_not_the_connection() {
     assert_eq!(connections(&mut operator).await, before);
 }
 
-/// If callers always gave up before the deadline of a call, a dead connection was never replaced.
+/// Regression: if callers always gave up before the deadline of a call, a dead connection was never replaced.
 #[test]
 fn connection_is_replaced_although_no_caller_waits_for_its_deadline() {
     tolerating(Duration::from_secs(1), async |_| {
@@ -124,7 +124,8 @@ fn call_that_connects_on_a_dead_link_does_not_block_registrations() {
     });
 }
 
-/// Only the connection of the feed was silent, and its watches stayed open while other calls were answered.
+/// Regression: only the connection of the feed was silent, and its watches stayed open, since other calls were
+/// answered.
 #[test]
 fn watch_ends_in_time_if_only_the_connection_of_its_feed_is_silent() {
     tolerating(Duration::from_secs(1), async |lag| {
@@ -156,7 +157,7 @@ fn watch_ends_in_time_if_only_the_connection_of_its_feed_is_silent() {
     });
 }
 
-/// The server blocked for three quarters of the silence timeout, which left only a quarter for its reply.
+/// Regression: the server blocked for three quarters of the silence timeout, which left only a quarter for its reply.
 #[test]
 fn watch_of_a_server_that_needs_a_third_of_the_silence_timeout_stays_open() {
     tolerating(Duration::from_millis(200), async |_| {
@@ -186,7 +187,8 @@ fn watch_of_a_shard_that_refuses_scripts_ends_in_time() {
     });
 }
 
-/// A reply that took longer than the deadline broke the connection of all callers, although it kept arriving.
+/// Regression: a reply that took longer than the deadline broke the connection of all callers, although it kept
+/// arriving.
 #[test]
 fn large_reply_over_a_slow_link_arrives_and_breaks_no_connection() {
     tolerating(Duration::from_secs(1), async |_| {
@@ -226,7 +228,7 @@ fn large_reply_over_a_slow_link_arrives_and_breaks_no_connection() {
     });
 }
 
-/// A watch ended as if its server were silent, since its check waited behind a reply that took longer than
+/// Regression: a watch ended as if its server were silent, since its check waited behind a reply that took longer than
 /// the silence timeout.
 #[test]
 fn watch_outlives_a_reply_that_takes_longer_than_the_silence_timeout() {

@@ -52,7 +52,7 @@ async fn file_without_a_certificate_is_invalid() {
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
 }
 
-/// The files were read once, so no connection succeeded after the first certificate had expired.
+/// Regression: the files were read once, so no connection succeeded after the first certificate had expired.
 #[tokio::test]
 async fn certificates_are_read_again_for_each_connection() {
     let tls = ServerTls::mutual().unwrap();

@@ -16,41 +16,42 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// After a failover at least two thirds of it are left, enough to detect the failover and renew.
+/// The ttl of leases. After a failover at least two thirds of it remain, enough to detect the failover and renew.
 const TTL: Duration = Duration::from_secs(8);
 
-const CALL: Duration = Duration::from_secs(2);
+/// The deadline of a request.
+const CALL_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a read of the feed blocks. Its deadline is longer by that of a call.
-const NOTICE: Duration = Duration::from_secs(7);
+/// An upper bound of the time after which a watch on a silent connection ends: with this ttl, after 5.3 s.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(7);
 
-const BOTH: &[Side] = &[Side::Both];
+const BOTH_SIDES: &[Side] = &[Side::Both];
 
 const UNDER_SENTINEL: &[(Fault, &[Side])] = &[
-    (Fault::Cut, BOTH),
-    (Fault::Pause, BOTH),
-    (Fault::Failover, BOTH),
-    (Fault::Partition, BOTH),
-    (Fault::Rollback, BOTH),
-    (Fault::Revocation, BOTH),
+    (Fault::Cut, BOTH_SIDES),
+    (Fault::Pause, BOTH_SIDES),
+    (Fault::Failover, BOTH_SIDES),
+    (Fault::Partition, BOTH_SIDES),
+    (Fault::Rollback, BOTH_SIDES),
+    (Fault::Revocation, BOTH_SIDES),
 ];
 
-/// A partitioned node of a Cluster refuses all calls, so a partition is only a failover.
+/// The faults on a Cluster. A partition is omitted: the partitioned node refuses all calls, as after a failover.
 const ON_A_CLUSTER: &[(Fault, &[Side])] = &[
-    (Fault::Cut, BOTH),
-    // All servers are paused, since pausing one is only a failover.
-    (Fault::Pause, BOTH),
-    (Fault::Failover, BOTH),
-    (Fault::Rollback, BOTH),
-    // A lease and its record are deleted together.
-    (Fault::Revocation, BOTH),
+    (Fault::Cut, BOTH_SIDES),
+    // This pauses all servers, since pausing one only causes a failover.
+    (Fault::Pause, BOTH_SIDES),
+    (Fault::Failover, BOTH_SIDES),
+    (Fault::Rollback, BOTH_SIDES),
+    // This deletes the records, since `registry_redis` deletes a lease together with its record.
+    (Fault::Revocation, BOTH_SIDES),
 ];
 
 const SENTINEL_ONLY: &str = "only servers under Sentinel are partitioned";
 
 pub(crate) fn options(topology: Topology) -> SuiteOptions {
     let traits = Traits::server(TTL, Duration::from_millis(100));
-    let options = |faults| SuiteOptions::new(traits, CALL, NOTICE, faults);
+    let options = |faults| SuiteOptions::new(traits, CALL_DEADLINE, SILENCE_TIMEOUT, faults);
     match topology {
         // No random runs, since a requested failover loses the last acknowledged writes.
         Topology::Standalone | Topology::Sentinel => options(UNDER_SENTINEL),
@@ -107,7 +108,7 @@ impl ReplicatedServers {
 
 async fn connect(url: &str) -> RedisRegistry {
     let url = format!("{url}?prefix=test").parse().unwrap();
-    let options = RedisOptions::default().with_request_deadline(CALL);
+    let options = RedisOptions::default().with_request_deadline(CALL_DEADLINE);
     RedisRegistry::connect_with(&url, options).await.unwrap()
 }
 
