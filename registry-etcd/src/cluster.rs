@@ -46,7 +46,7 @@ struct Inner {
     dial: Dial,
     request_timeout: Duration,
     current: Mutex<Current>,
-    /// Held by the call that dials. With a user, dialing includes a login request.
+    /// The lock is held by the call that dials. With a user, dialing includes a login request.
     dialing: tokio::sync::Mutex<()>,
     /// One lock per member, held by the task that probes it over a new connection because another one is silent.
     probing: Vec<tokio::sync::Mutex<()>>,
@@ -192,8 +192,8 @@ impl Cluster {
     ) -> Infallible {
         loop {
             let timeout = self.silence_timeout();
-            let left = timeout.saturating_sub(connection.silence(Instant::now()));
-            sleep(if left.is_zero() { timeout } else { left }).await;
+            let remaining = timeout.saturating_sub(connection.silence(Instant::now()));
+            sleep(if remaining.is_zero() { timeout } else { remaining }).await;
             if let Some(deadline) = deadline()
                 && self.suspect_if_silent(connection)
             {

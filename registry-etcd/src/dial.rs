@@ -9,7 +9,7 @@ use registry_core::{Error, ErrorKind, Result, Target};
 /// The default port of etcd.
 const PORT: u16 = 2379;
 
-/// Returns the options that the URL may have.
+/// Returns the options that the URL may have, beyond those of every store.
 pub(crate) fn allowed_options(target: &Target) -> &'static [&'static str] {
     match target.scheme() {
         "etcds" => &["layout", "ca", "cert", "key", "server_name", "verify"],
@@ -17,7 +17,7 @@ pub(crate) fn allowed_options(target: &Target) -> &'static [&'static str] {
     }
 }
 
-/// Returns the members that `target` names.
+/// Returns the endpoints of the members that `target` names.
 pub(crate) fn endpoints(target: &Target) -> Result<Vec<Endpoint>> {
     let protocol = match target.scheme() {
         "etcd" => "http",
@@ -40,13 +40,15 @@ pub(crate) fn endpoints(target: &Target) -> Result<Vec<Endpoint>> {
     Ok(target.hosts().iter().map(|host| endpoint(host.authority(PORT))).collect())
 }
 
-/// Returns how to connect to each member.
+/// Returns the connection settings for the members.
 pub(crate) fn dial(target: &Target, options: &EtcdOptions) -> Result<Dial> {
-    // With this, a member without a quorum refuses calls at once and ends watches that it cannot serve.
-    let mut calls = ConnectOptions::new().with_require_leader(true);
+    // With `require_leader`, a member without a quorum refuses calls at once and ends watches that it cannot serve.
+    let mut connect_options = ConnectOptions::new().with_require_leader(true);
     match (target.user(), target.password()) {
         (None, None) => {}
-        (Some(user), Some(password)) => calls = calls.with_user(user, password.reveal()),
+        (Some(user), Some(password)) => {
+            connect_options = connect_options.with_user(user, password.reveal());
+        }
         _ => {
             return Err(invalid(
                 "the etcd URL has only one of user and password: use etcd://user:password@host",
@@ -69,7 +71,7 @@ pub(crate) fn dial(target: &Target, options: &EtcdOptions) -> Result<Dial> {
             ));
         }
     }
-    Ok(Dial::new(calls, options, target))
+    Ok(Dial::new(connect_options, options, target))
 }
 
 fn invalid(message: impl Into<String>) -> Error {

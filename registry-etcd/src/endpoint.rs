@@ -1,4 +1,4 @@
-//! Addresses of members.
+//! The endpoint type.
 
 use std::fmt;
 

@@ -210,8 +210,9 @@ pub fn url(data: &[u8]) {
 fn check_hidden(target: &Target, shown: &str) {
     let Some(password) = target.password().map(Secret::reveal) else { return };
     let escaped = format!("{password:?}");
-    let elsewhere = format!("{target:?}").contains(&escaped[1..escaped.len() - 1]);
-    let is_public = password.len() < 6 || elsewhere || format!("{target}").contains(password);
+    let occurs_elsewhere = format!("{target:?}").contains(&escaped[1..escaped.len() - 1]);
+    let is_public =
+        password.len() < 6 || occurs_elsewhere || format!("{target}").contains(password);
     assert!(is_public || !shown.contains(password), "{shown}");
 }
 

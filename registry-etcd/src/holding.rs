@@ -91,7 +91,7 @@ impl DesiredKeys {
 
     /// Compares: `lease` has the key, or it has the side key and no key is desired.
     ///
-    /// Before a key is put beside a stored side key, the side key must be read. If it says that the instance
+    /// Before a key is put while a side key is stored, the side key must be read. If it says that the instance
     /// is available, another client deleted the key, so `lease` becomes a new holder.
     pub(crate) fn is_held_for_put(&self, lease: i64) -> Alternatives {
         let mut any = self.is_held_by(lease);

@@ -1,4 +1,4 @@
-//! The check of etcd that a handle makes once, before its first request.
+//! The read that a registry makes before its first request, to check that etcd answers.
 
 use crate::client::Client;
 use registry_core::{Error, Result};
@@ -13,33 +13,33 @@ use tokio::time::timeout;
 /// enough of it must remain to detect a silent connection.
 const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Whether etcd has answered a handle or one of its clones.
+/// The initial read. Its outcome is shared by all clones.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FirstContact(Arc<Inner>);
+pub(crate) struct InitialRead(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    is_made: AtomicBool,
+    has_succeeded: AtomicBool,
     failures: AtomicU64,
     /// The error of the last attempt. The lock is held during an attempt, so that concurrent calls share it.
     last_failure: Mutex<Option<Error>>,
 }
 
-impl FirstContact {
+impl InitialRead {
     #[inline]
-    pub(crate) fn is_made(&self) -> bool {
-        self.0.is_made.load(Ordering::Acquire)
+    pub(crate) fn has_succeeded(&self) -> bool {
+        self.0.has_succeeded.load(Ordering::Acquire)
     }
 
     /// Checks that `client` may read `key`, unless that was checked before. Tries at most `members` members in turn.
     ///
     /// A call that waits for another call's attempt returns its outcome. If that other call is dropped, the
     /// next one makes its own attempt.
-    pub(crate) async fn make(&self, client: &Client, key: &str, members: usize) -> Result<()> {
-        let Inner { is_made, failures, last_failure } = &*self.0;
+    pub(crate) async fn ensure(&self, client: &Client, key: &str, members: usize) -> Result<()> {
+        let Inner { has_succeeded, failures, last_failure } = &*self.0;
         let failed_before = failures.load(Ordering::Relaxed);
         let mut last_failure = timeout(SHARING_TIMEOUT, last_failure.lock()).await.ok();
-        if self.is_made() {
+        if self.has_succeeded() {
             return Ok(());
         }
         if failures.load(Ordering::Relaxed) != failed_before
@@ -49,7 +49,7 @@ impl FirstContact {
         }
         let outcome = client.check(key, members).await;
         match &outcome {
-            Ok(()) => is_made.store(true, Ordering::Release),
+            Ok(()) => has_succeeded.store(true, Ordering::Release),
             Err(error) => {
                 if let Some(last_failure) = &mut last_failure {
                     **last_failure = Some(error.clone());

@@ -29,7 +29,7 @@ pub(crate) struct KeepAliveStreams(Arc<[Lane; LANES]>);
 #[derive(Default)]
 struct Lane {
     streams: Mutex<Vec<Arc<Stream>>>,
-    /// Held by the renewal that opens a stream, until that stream stalls.
+    /// The lock is held by the renewal that opens a stream, until that stream stalls.
     opening: tokio::sync::Mutex<()>,
 }
 
@@ -190,7 +190,7 @@ mod tests {
         .await
     }
 
-    /// Each renewal sent its own request in turn, and was polled again for every other one that was sent.
+    /// Regression: each renewal sent its own request in turn, and was polled again for every other one that was sent.
     #[tokio::test]
     async fn renewals_waiting_for_a_paused_server_are_polled_a_bounded_number_of_times() {
         const COUNT: usize = 2_000;

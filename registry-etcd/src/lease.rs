@@ -167,7 +167,7 @@ fn invalid(message: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
-    /// A ttl of 2^63 seconds overflowed when doubled, and a ttl of 0 caused renewals without pause.
+    /// Regression: a ttl of 2^63 seconds overflowed when doubled, and a ttl of 0 caused renewals without pause.
     #[test]
     fn ttl_out_of_range_is_an_error() {
         let day = whole_seconds(MAX_TTL);

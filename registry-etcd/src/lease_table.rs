@@ -198,26 +198,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lease_is_known_for_its_claim_until_its_ttl_has_passed() {
         let table = LeaseTable::default();
-        let (held, one) = (claim(1), instance("1"));
-        assert_eq!(table.find(&held, &one), None);
-        table.add(&held, &one, TTL * 2);
+        let (own_claim, one) = (claim(1), instance("1"));
+        assert_eq!(table.find(&own_claim, &one), None);
+        table.add(&own_claim, &one, TTL * 2);
         let known = KnownLease { ttl: TTL * 2, acknowledged: None };
-        assert_eq!(table.find(&held, &one), Some(known));
-        assert_eq!(table.find(&held, &instance("2")), None);
-        let longer = Claim::new(TTL * 2).unwrap().with_lease(held.lease());
+        assert_eq!(table.find(&own_claim, &one), Some(known));
+        assert_eq!(table.find(&own_claim, &instance("2")), None);
+        let longer = Claim::new(TTL * 2).unwrap().with_lease(own_claim.lease());
         assert_eq!(table.find(&longer, &one), None);
         table.acknowledge(&lease(1), true);
         let acknowledged = Acknowledged { revision: Revision::new(1), is_hidden: true };
         let known = KnownLease { acknowledged: Some(acknowledged), ..known };
-        assert_eq!(table.find(&held, &one), Some(known));
+        assert_eq!(table.find(&own_claim, &one), Some(known));
         tokio::time::advance(Duration::from_millis(19_999)).await;
         table.record(&lease(1), false);
         tokio::time::advance(Duration::from_millis(19_999)).await;
-        assert_eq!(table.find(&held, &one), Some(known));
+        assert_eq!(table.find(&own_claim, &one), Some(known));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(table.find(&held, &one), None);
+        assert_eq!(table.find(&own_claim, &one), None);
         table.record(&lease(1), false);
-        table.remove(held.lease());
-        assert_eq!(table.find(&held, &one), None);
+        table.remove(own_claim.lease());
+        assert_eq!(table.find(&own_claim, &one), None);
     }
 }

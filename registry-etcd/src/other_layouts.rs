@@ -9,22 +9,22 @@ use registry_core::ServiceName;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The limit of services that are looked up.
-const MAX_ASKED: usize = 1000;
+/// The limit of services that are checked.
+const MAX_CHECKED: usize = 1000;
 
-/// The services that were looked up. A clone shares them.
+/// The services that were checked. A clone shares them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Elsewhere(Arc<Mutex<HashSet<ServiceName>>>);
+pub(crate) struct OtherLayoutCheck(Arc<Mutex<HashSet<ServiceName>>>);
 
-impl Elsewhere {
-    /// Looks up once, in the background, whether `service`, which has no key in `keyspace`, has one in
-    /// another built-in layout. If so, logs a warning. Without permission or an answer, nothing is logged.
-    pub(crate) fn look(&self, client: &Client, keyspace: &Keyspace, service: &ServiceName) {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.len() >= MAX_ASKED || !asked.insert(service.clone()) {
+impl OtherLayoutCheck {
+    /// Checks in the background whether `service`, which has no key in `keyspace`, has one in another built-in
+    /// layout. If so, logs a warning. Without permission or an answer, nothing is logged. Checks each service once.
+    pub(crate) fn check(&self, client: &Client, keyspace: &Keyspace, service: &ServiceName) {
+        let mut checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.len() >= MAX_CHECKED || !checked.insert(service.clone()) {
             return;
         }
-        drop(asked);
+        drop(checked);
         let (client, service) = (client.clone(), service.clone());
         let own = keyspace.layout().name().to_owned();
         let prefixes = builtin::prefixes(keyspace.layout(), &service);

@@ -13,7 +13,7 @@ mod table;
 mod tests;
 mod versions;
 
-use self::baseline::{Baseline, Survey, check};
+use self::baseline::{Baseline, Summary, check_at};
 use self::feed::{Feed, cancellation};
 use self::stream::{PendingWatcher, Stream, WatcherHandle};
 use crate::client::{Answered, Client};
@@ -34,7 +34,7 @@ pub(crate) struct Streams(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     current: Mutex<Option<Arc<Stream>>>,
-    /// Held while a stream is being opened.
+    /// The lock is held while a stream is being opened.
     opening: tokio::sync::Mutex<()>,
 }
 
@@ -58,7 +58,7 @@ impl Streams {
         let proof: Proof = service.origin().proof(after)?;
         let revision = after.revision().get();
         // No store reaches revision i64::MAX, so etcd reports it as a future revision.
-        let at = i64::try_from(revision).unwrap_or(i64::MAX);
+        let signed_revision = i64::try_from(revision).unwrap_or(i64::MAX);
         let verified = self.open_verified(client, &service, after).await;
         let is_verified = verified.is_some();
         let (opened, baseline, found) = if let Some(verified) = verified {
@@ -67,11 +67,11 @@ impl Streams {
         } else {
             // Boxed because this path is rare, but its largest step would determine the size of each of
             // thousands of watch futures.
-            let opening = self.open(client, &service, at);
-            let reading = Baseline::read(client, &service, &proof, at);
-            let survey = Survey::now(client, &service);
+            let opening = self.open(client, &service, signed_revision);
+            let reading = Baseline::read(client, &service, &proof, signed_revision);
+            let summary = Summary::now(client, &service);
             let (opened, baseline, found) =
-                Box::pin(future::try_join3(opening, reading, survey)).await?;
+                Box::pin(future::try_join3(opening, reading, summary)).await?;
             (opened, baseline, Some(found))
         };
         let CreatedWatcher { handle, answered } = opened;
@@ -80,12 +80,12 @@ impl Streams {
         // the store was rolled back, and the concurrent check may have run before that. If it is after an
         // unchecked cursor, the history in between may be compacted.
         let found = if is_verified && answered.revision > revision {
-            let checked = check(client, &service, &proof, at);
-            let survey = Survey::now(client, &service);
-            Some(Box::pin(future::try_join(checked, survey)).await?.1)
+            let checked = check_at(client, &service, &proof, signed_revision);
+            let summary = Summary::now(client, &service);
+            Some(Box::pin(future::try_join(checked, summary)).await?.1)
         } else {
             if answered.revision < revision {
-                Box::pin(check(client, &service, &proof, at)).await?;
+                Box::pin(check_at(client, &service, &proof, signed_revision)).await?;
             }
             found
         };

@@ -19,44 +19,46 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// One second above etcd's minimum, so that no lease expires on a busy machine.
+/// The ttl of leases: one second above etcd's minimum, so that none expires on a busy machine.
 const TTL: Duration = Duration::from_secs(3);
 
-const CALL: Duration = Duration::from_secs(2);
+/// The timeout of a request.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// etcd's minimum between two pings.
+/// The ping options of a connection. 5 s is the shortest interval that etcd accepts.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-const EACH: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
-const BOTH: &[Side] = &[Side::Both];
+const EACH_SIDE: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
+const BOTH_SIDES: &[Side] = &[Side::Both];
 
 const FAULTS: &[(Fault, &[Side])] = &[
-    (Fault::Cut, BOTH),
-    (Fault::Reset, BOTH),
-    (Fault::Silence, EACH),
-    (Fault::LostReplies, BOTH),
-    (Fault::Outage, EACH),
-    (Fault::Delay, BOTH),
-    (Fault::Slice, BOTH),
-    (Fault::Throttle, BOTH),
-    (Fault::Pause, BOTH),
-    (Fault::Kill, BOTH),
-    (Fault::Compaction, BOTH),
-    (Fault::Rollback, BOTH),
-    (Fault::Revocation, BOTH),
-    (Fault::Deletion, BOTH),
+    (Fault::Cut, BOTH_SIDES),
+    (Fault::Reset, BOTH_SIDES),
+    (Fault::Silence, EACH_SIDE),
+    (Fault::LostReplies, BOTH_SIDES),
+    (Fault::Outage, EACH_SIDE),
+    (Fault::Delay, BOTH_SIDES),
+    (Fault::Slice, BOTH_SIDES),
+    (Fault::Throttle, BOTH_SIDES),
+    (Fault::Pause, BOTH_SIDES),
+    (Fault::Kill, BOTH_SIDES),
+    (Fault::Compaction, BOTH_SIDES),
+    (Fault::Rollback, BOTH_SIDES),
+    (Fault::Revocation, BOTH_SIDES),
+    (Fault::Deletion, BOTH_SIDES),
 ];
 
 fn main() -> ExitCode {
     let traits = Traits::server(TTL, Duration::from_secs(1));
-    let options = SuiteOptions::new(traits, CALL, PING_INTERVAL + PING_TIMEOUT, FAULTS);
+    // A watch on a silent connection ends within the sum: with this ttl, after 2 s.
+    let options = SuiteOptions::new(traits, CALL_TIMEOUT, PING_INTERVAL + PING_TIMEOUT, FAULTS);
     suite(&options.with_random_runs(0..3, Duration::from_secs(6)), || async {
         Ok(Arc::new(Server::start().await?) as Arc<dyn Environment>)
     })
 }
 
-/// A server, a connection for each side, and one for the operator.
+/// A server, a proxy to it for each side, and a registry for each side and for the operator.
 struct Server {
     etcd: Mutex<Running>,
     proxies: ProxyPair,
@@ -64,24 +66,33 @@ struct Server {
     publisher: EtcdRegistry,
     subscriber: EtcdRegistry,
     direct: EtcdRegistry,
-    active: Mutex<Option<Fault>>,
+    /// The injected fault.
+    active_fault: Mutex<Option<Fault>>,
 }
 
 impl Server {
     async fn start() -> Result<Self, String> {
-        let own = ServerOptions { url: None, ..Etcd::options() };
-        let etcd = Members::from_env().start(own).await.map_err(|error| error.to_string())?;
+        let options = ServerOptions { url: None, ..Etcd::options() };
+        let etcd = Members::from_env().start(options).await.map_err(|error| error.to_string())?;
         let address = etcd.endpoint().trim_start_matches("http://").to_owned();
         let proxies = ProxyPair::start(address.parse().unwrap(), TTL / 30).await.unwrap();
         let client = Client::connect([etcd.endpoint()], None).await.unwrap();
         let publisher = connect(&proxies.address(Side::Publisher).to_string()).await;
         let subscriber = connect(&proxies.address(Side::Subscriber).to_string()).await;
-        let (direct, active) = (connect(&address).await, Mutex::new(None));
-        Ok(Self { etcd: Mutex::new(etcd), proxies, client, publisher, subscriber, direct, active })
+        let (direct, active_fault) = (connect(&address).await, Mutex::new(None));
+        Ok(Self {
+            etcd: Mutex::new(etcd),
+            proxies,
+            client,
+            publisher,
+            subscriber,
+            direct,
+            active_fault,
+        })
     }
 
     /// Asserts that no call is answered.
-    async fn assert_away(&self, service: &ServiceName) {
+    async fn assert_unreachable(&self, service: &ServiceName) {
         let answer =
             timeout(Duration::from_millis(200), self.direct.load(service, &CallOptions::DEFAULT))
                 .await;
@@ -91,12 +102,11 @@ impl Server {
 
 async fn connect(address: &str) -> EtcdRegistry {
     let options = EtcdOptions {
-        request_timeout: CALL,
+        request_timeout: CALL_TIMEOUT,
         ping_interval: PING_INTERVAL,
         ping_timeout: PING_TIMEOUT,
         ..EtcdOptions::default()
     };
-    // A watch ends after two thirds of this ttl without a sign of life.
     let url = format!("etcd://{address}/test?ttl={}s", TTL.as_secs()).parse().unwrap();
     EtcdRegistry::connect_with(&url, options).await.unwrap()
 }
@@ -116,12 +126,13 @@ impl Environment for Server {
         match fault {
             Fault::Pause => {
                 etcd.pause();
-                self.assert_away(service).await;
+                self.assert_unreachable(service).await;
             }
             Fault::Kill => {
                 etcd.kill();
-                self.assert_away(service).await;
+                self.assert_unreachable(service).await;
             }
+            // `heal` compacts: the subscriber then misses the compacted history.
             Fault::Compaction => self.proxies.inject(Fault::Outage, Side::Subscriber),
             Fault::Rollback => {
                 etcd.wipe();
@@ -141,7 +152,7 @@ impl Environment for Server {
             }
             _ => self.proxies.inject(fault, side),
         }
-        *self.active.lock().await = Some(fault);
+        *self.active_fault.lock().await = Some(fault);
     }
 
     async fn delay_replies(&self, side: Side, by: Duration) {
@@ -150,7 +161,7 @@ impl Environment for Server {
 
     async fn heal(&self) {
         let (mut client, mut etcd) = (self.client.clone(), self.etcd.lock().await);
-        match self.active.lock().await.take() {
+        match self.active_fault.lock().await.take() {
             Some(Fault::Pause) => etcd.resume(),
             Some(Fault::Kill) => etcd.restart().await,
             Some(Fault::Compaction) => {

@@ -32,7 +32,7 @@ pub(crate) struct Connection {
     /// How many times the token was refreshed.
     token_generation: AtomicU64,
     refreshing: Mutex<()>,
-    /// Held by the task that probes the connection.
+    /// The lock is held by the task that probes the connection.
     check: Arc<Mutex<()>>,
     /// Whether it was closed.
     closed: watch::Sender<bool>,

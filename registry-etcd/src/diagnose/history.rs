@@ -7,7 +7,8 @@ use etcd_client::{GetOptions, WatchOptions};
 use registry_core::Result;
 use registry_core::diagnosis::Finding;
 
-/// At some 300 bytes each, these revisions take a seventh of the default quota.
+/// The number of revisions above which a missing compaction is reported. At about 300 bytes each, they take a seventh
+/// of the default quota.
 const MANY_REVISIONS: u64 = 1_000_000;
 
 pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {

@@ -18,14 +18,14 @@ pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec
     let all = GetOptions::new().with_range(end);
     pages(client, &start, all, None, |kvs| survey.add(kvs)).await?;
     let surveyed = survey.finish();
-    let elsewhere = if surveyed.instances == 0 && surveyed.foreign.is_empty() {
-        elsewhere(client, keyspace).await?
+    let other_records = if surveyed.instances == 0 && surveyed.foreign.is_empty() {
+        other_records(client, keyspace).await?
     } else {
         Vec::new()
     };
     let mut findings = records(&surveyed);
     findings.extend(leases(&surveyed));
-    findings.push(layout(keyspace, &surveyed, &elsewhere));
+    findings.push(layout(keyspace, &surveyed, &other_records));
     Ok(findings)
 }
 
@@ -49,7 +49,7 @@ fn leases(surveyed: &Surveyed) -> Option<Finding> {
 }
 
 /// Checks that the records are in the layout and under the path of the URL.
-fn layout(keyspace: &Keyspace, surveyed: &Surveyed, elsewhere: &[ForeignRecord]) -> Finding {
+fn layout(keyspace: &Keyspace, surveyed: &Surveyed, other_records: &[ForeignRecord]) -> Finding {
     let (layout, root) = (keyspace.layout().name(), keyspace.root());
     let foreign = &surveyed.foreign;
     if let Some(first) = foreign.first() {
@@ -63,8 +63,8 @@ fn layout(keyspace: &Keyspace, surveyed: &Surveyed, elsewhere: &[ForeignRecord])
             Finding::warning("layout", message, advice)
         };
     }
-    if let Some(first) = elsewhere.first() {
-        let examples = examples(elsewhere.iter().map(describe));
+    if let Some(first) = other_records.first() {
+        let examples = examples(other_records.iter().map(describe));
         let message = format!("no records under `{root}`, but elsewhere: {examples}");
         let advice = format!("if you expect these, {}", url_change(first));
         return Finding::warning("layout", message, advice);
@@ -87,7 +87,7 @@ fn url_change(foreign: &ForeignRecord) -> String {
 }
 
 /// Returns records outside the path of the URL, or none if the credentials lack permission to read there.
-async fn elsewhere(client: &Client, keyspace: &Keyspace) -> Result<Vec<ForeignRecord>> {
+async fn other_records(client: &Client, keyspace: &Keyspace) -> Result<Vec<ForeignRecord>> {
     if keyspace.root().is_empty() {
         return Ok(Vec::new()); // all keys were surveyed
     }

@@ -85,20 +85,20 @@ fn invalid_token_differs_from_wrong_password() {
 
 #[test]
 fn broken_keep_alive_stream_is_not_a_lost_lease() {
-    let of = |text: &str| {
+    let reason_of = |text: &str| {
         EtcdError::from(etcd_client::Error::LeaseKeepAliveError(text.to_owned())).reason()
     };
-    assert_eq!(of("lease not found"), Reason::LeaseNotFound);
-    assert_eq!(of("channel closed"), Reason::Unavailable);
+    assert_eq!(reason_of("lease not found"), Reason::LeaseNotFound);
+    assert_eq!(reason_of("channel closed"), Reason::Unavailable);
 }
 
 #[test]
 fn watch_refused_for_credentials_is_denied() {
-    let of = |text: &str| EtcdError::Canceled(text.to_owned()).reason();
+    let reason_of = |text: &str| EtcdError::Canceled(text.to_owned()).reason();
     let refused = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
-    assert_eq!(of(refused), Reason::Denied);
-    assert_eq!(of("etcdserver: invalid auth token"), Reason::Denied);
-    assert_eq!(of(""), Reason::Unavailable);
+    assert_eq!(reason_of(refused), Reason::Denied);
+    assert_eq!(reason_of("etcdserver: invalid auth token"), Reason::Denied);
+    assert_eq!(reason_of(""), Reason::Unavailable);
 }
 
 #[test]

@@ -30,8 +30,8 @@ pub(crate) fn from_target(target: &Target) -> Result<Arc<dyn Layout>> {
     }
 }
 
-/// Returns the key prefixes of `service` in the built-in layouts with their default roots, except the prefix
-/// in `own`.
+/// Returns the key prefixes of `service` in the built-in layouts with their default paths, except that of the
+/// layout `own`.
 pub(crate) fn prefixes(own: &dyn Layout, service: &ServiceName) -> BTreeSet<String> {
     let layouts: [Arc<dyn Layout>; 5] = [
         Arc::new(Native::new("")),
@@ -48,7 +48,7 @@ pub(crate) fn prefixes(own: &dyn Layout, service: &ServiceName) -> BTreeSet<Stri
     prefixes
 }
 
-/// Returns the name of the built-in layout of a record, under any root. A side record does not reveal it.
+/// Returns the name of the built-in layout of a record, under any path; `None` for a side record.
 pub(crate) fn detect(key: &[u8], value: &[u8]) -> Option<&'static str> {
     if kratos::is_record(key, value) {
         return Some(Kratos::NAME); // first, since its keys may begin with a slash

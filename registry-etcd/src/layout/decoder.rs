@@ -186,7 +186,7 @@ mod tests {
         keyspace.service(&"user.rpc".parse().unwrap()).unwrap()
     }
 
-    /// Each of 100,000 undecodable keys caused a log line with text chosen by its writer.
+    /// Regression: each of 100,000 undecodable keys caused a log line with text chosen by its writer.
     #[test]
     fn undecodable_keys_are_logged_once_per_watch_and_cannot_forge_a_log_line() {
         for (layout, root, value) in cases() {

@@ -32,7 +32,7 @@ const NO_ENDPOINT: &str = "no-endpoint.invalid:1";
 #[derive(Debug)]
 pub(super) struct Kratos;
 
-/// The fields in the order of Go's struct.
+/// A Kratos record, with its fields in the order of Go's struct.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Service {

@@ -105,17 +105,17 @@ impl Pairs {
 
     /// Returns the stored record of an instance.
     ///
-    /// If only its side key cannot be decoded, the instance is listed without it, as by programs that know no
-    /// side keys.
+    /// If only its side key cannot be decoded, the instance is listed without it, as by programs that do not
+    /// know side keys.
     fn stored(&self, id: &InstanceId, report: &mut impl FnMut(&[u8], BoxError)) -> Option<Stored> {
         let Pair { key, side } = self.pairs.get(id)?;
         let (key, side) = (key.as_ref().map(OwnedKv::get), side.as_ref().map(OwnedKv::get));
         let mut decoded = self.service.decode(id, key, side);
-        if let (Err(why), Some(_), Some(beside)) = (&decoded, key, side) {
-            let without = self.service.decode(id, key, None);
-            if without.is_ok() {
-                report(beside.key, why.to_string().into());
-                decoded = without;
+        if let (Err(why), Some(_), Some(side_kv)) = (&decoded, key, side) {
+            let without_side = self.service.decode(id, key, None);
+            if without_side.is_ok() {
+                report(side_kv.key, why.to_string().into());
+                decoded = without_side;
             }
         }
         decoded.unwrap_or_else(|why| {

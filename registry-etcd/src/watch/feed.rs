@@ -1,6 +1,6 @@
 //! Turns the responses for one watcher into batches.
 
-use super::baseline::Survey;
+use super::baseline::Summary;
 use super::versions::KeyVersions;
 use crate::client::Answered;
 use crate::cursor::{History, KeyMeta, Proof};
@@ -21,7 +21,7 @@ pub(super) struct Feed {
     /// The revision that the watch has reached.
     revision: u64,
     /// The state of the service when the watch was opened, until the watch has reached it.
-    expected: Option<(Survey, BacklogEnd)>,
+    expected: Option<(Summary, BacklogEnd)>,
     publisher: Option<Publisher>,
 }
 
@@ -39,7 +39,7 @@ impl Feed {
 
     /// Expects a backlog up to the state `found`. It ends once the history matches `found`, since etcd does
     /// not report how many events a watcher still has to receive.
-    pub(super) fn with_backlog(mut self, found: Survey) -> (Self, BacklogEnd) {
+    pub(super) fn with_backlog(mut self, found: Summary) -> (Self, BacklogEnd) {
         let end = BacklogEnd::unknown();
         self.expected = Some((found, end.clone()));
         self.update_backlog_end();
@@ -140,7 +140,7 @@ impl Feed {
     /// Sets the end of the backlog once it is reached.
     fn update_backlog_end(&mut self) {
         let revision = self.revision;
-        let is_here = |(found, _): &mut (Survey, _)| {
+        let is_here = |(found, _): &mut (Summary, _)| {
             revision >= found.revision() || found.check(self.history.proof()).is_ok()
         };
         if let Some((_, end)) = self.expected.take_if(is_here) {

@@ -68,7 +68,7 @@ mod tests {
         assert!(fragments.0.is_empty());
     }
 
-    /// A server could send fragments without end.
+    /// Regression: a server could send fragments without end.
     #[test]
     fn fragments_above_the_limit_are_an_error() {
         let mut fragments = Fragments::default();

@@ -1,7 +1,7 @@
 //! The own-record watch: the owner of a lease watches its record.
 
 use super::Streams;
-use super::baseline::check;
+use super::baseline::check_at;
 use super::feed::Feed;
 use crate::client::Client;
 use crate::cursor::{History, KeyMeta, Proof};
@@ -39,20 +39,20 @@ impl Streams {
             let one_key = keyspace.one_key(&desired, key, service)?;
             let proof = proof_of(key, lease, found.cluster);
             let is_pair = one_key.has_side_keys();
-            let at = found.revision;
-            let opened = self.open(client, &one_key, at.cast_signed()).await?;
+            let revision = found.revision;
+            let opened = self.open(client, &one_key, revision.cast_signed()).await?;
             proof.check_cluster(opened.answered.cluster)?;
-            if opened.answered.revision < at {
-                Box::pin(check(client, &one_key, &proof, at.cast_signed())).await?;
+            if opened.answered.revision < revision {
+                Box::pin(check_at(client, &one_key, &proof, revision.cast_signed())).await?;
             }
-            let cursor = one_key.origin().cursor(Revision::new(at), &proof);
+            let cursor = one_key.origin().cursor(Revision::new(revision), &proof);
             let history = History::new(proof, Some(key.name.as_bytes()));
             let decoder = if is_pair {
                 Decoder::undecoded(one_key.clone())
             } else {
                 Decoder::new(one_key.clone(), std::iter::empty())
             };
-            let feed = Feed::new(one_key, decoder, history, at);
+            let feed = Feed::new(one_key, decoder, history, revision);
             Ok::<_, registry_core::Error>(opened.handle.start(feed, cursor))
         };
         let Some(side) = &desired.side else {

@@ -1,6 +1,6 @@
 //! One gRPC stream with many watchers, and the task that serves it.
 
-use super::baseline::check;
+use super::baseline::check_at;
 use super::feed::Feed;
 use super::fragments::{self, Fragments, MAX_PENDING_LEN};
 use super::table::{Created, Outgoing, VerifiedCursor, Watcher, WatcherTable};
@@ -254,7 +254,8 @@ impl Stream {
             sleep(interval.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
             let positions: Vec<_> = self.lock().positions().collect();
             for (id, service, proof, revision) in positions {
-                let checked = check(&self.client, &service, &proof, revision.cast_signed()).await;
+                let checked =
+                    check_at(&self.client, &service, &proof, revision.cast_signed()).await;
                 let Err(EtcdError::Diverged(why)) = checked else { continue }; // or the audit failed
                 if let Some(Watcher::Live(mut feed)) = self.lock().remove(id) {
                     feed.fail(EtcdError::MissingEvents(why).into());

@@ -51,14 +51,14 @@ async fn register(registry: &EtcdRegistry, id: &str) -> Instance {
 /// Returns a watch whose proof has a key `more` that etcd does not have.
 async fn watch_with_proof_of(registry: &EtcdRegistry, after: &Cursor, more: &KeyMeta<'_>) -> Watch {
     let service = registry.keyspace.service(&name()).unwrap();
-    let at = after.revision().get();
+    let revision = after.revision().get();
     let Connections { client, streams } = registry.runtimes.connections().unwrap();
-    let opened = streams.open(&client, &service, at.cast_signed());
+    let opened = streams.open(&client, &service, revision.cast_signed());
     let opened = with_deadline(opened).await.unwrap();
     let mut proof: Proof = service.origin().proof(after).unwrap();
     proof.add(*more);
     let decoder = Decoder::new(service.clone(), [].into_iter());
-    let feed = Feed::new(service, decoder, History::new(proof, None), at);
+    let feed = Feed::new(service, decoder, History::new(proof, None), revision);
     opened.handle.start(feed, after.clone())
 }
 
@@ -66,8 +66,8 @@ async fn watch_with_proof_of(registry: &EtcdRegistry, after: &Cursor, more: &Key
 async fn audit_ends_only_the_watch_that_missed_a_deletion() {
     let (_server, registry, now, mut other) = start().await;
     let modified = now.revision().get();
-    let gone = KeyMeta { key: b"registry/user/2", created: modified, modified, lease: 7 };
-    let mut incomplete = watch_with_proof_of(&registry, &now, &gone).await;
+    let deleted_key = KeyMeta { key: b"registry/user/2", created: modified, modified, lease: 7 };
+    let mut incomplete = watch_with_proof_of(&registry, &now, &deleted_key).await;
 
     let error = with_deadline(incomplete.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Compacted, "{error}: the caller must load again");
@@ -87,9 +87,9 @@ async fn load_older_than_a_watch_is_refused() {
         .expect("a current load succeeds");
 
     let service = registry.keyspace.service(&name()).unwrap();
-    let ahead = Revision::new(now.revision().get() + 1);
+    let later_revision = Revision::new(now.revision().get() + 1);
     let streams = registry.runtimes.connections().unwrap().streams;
-    streams.current().unwrap().add_verified(service.origin().cursor(ahead, "x"), None);
+    streams.current().unwrap().add_verified(service.origin().cursor(later_revision, "x"), None);
     let error = with_deadline(registry.load(&name(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let source = std::error::Error::source(&error).unwrap().to_string();
@@ -101,16 +101,16 @@ async fn load_older_than_a_watch_is_refused() {
         .expect("the member has caught up");
 }
 
-/// The probe was queued behind all requested watchers, so a process that opened thousands of watches at once found
-/// them all silent.
+/// Regression: the probe was queued behind all requested watchers, so a process that opened thousands of watches at
+/// once found them all silent.
 #[tokio::test]
 async fn liveness_probe_precedes_queued_watchers() {
     let (_server, registry, now, _watch) = start().await;
     let service = registry.keyspace.service(&name()).unwrap();
     let stream = registry.runtimes.connections().unwrap().streams.current().unwrap();
     // Nothing is sent while this loop runs, since it does not yield.
-    let at = now.revision().get().cast_signed();
-    let create = || stream.create_watcher(&service, at).unwrap();
+    let revision = now.revision().get().cast_signed();
+    let create = || stream.create_watcher(&service, revision).unwrap();
     let mut pending: Vec<_> = (0..10_000).map(|_| (create(), "waits")).collect();
     pending.push((stream.create_mute_watcher(&service).unwrap(), "probe"));
     let created =

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 const TTL: Duration = Duration::from_secs(5);
 
-/// An election takes up to 2 s, and a busy machine may need several.
+/// The time within which a cluster recovers. An election takes up to 2 s, and a busy machine may need several.
 const RECOVERED: Duration = Duration::from_secs(40);
 
 /// A cluster with services that discover each other.
@@ -134,11 +134,11 @@ async fn leader_partitioned_with_its_clients_loses_no_instance() {
 async fn partitioned_member_serves_no_stale_reads() {
     let mut cluster = timeout(RECOVERED, EtcdCluster::start()).await.unwrap().unwrap();
     let cut_off = (within(cluster.leader()).await.unwrap() + 1) % 3;
-    let alone = cluster.endpoint(cut_off).replace("http://", "etcd://").parse().unwrap();
-    let alone = connect(&alone).await;
-    within(alone.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
+    let partitioned = cluster.endpoint(cut_off).replace("http://", "etcd://").parse().unwrap();
+    let partitioned = connect(&partitioned).await;
+    within(partitioned.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
     timeout(RECOVERED, cluster.partition(cut_off)).await.unwrap().unwrap();
-    let error = within(alone.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap_err();
+    let error = within(partitioned.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), registry_core::ErrorKind::Unavailable, "the member has no quorum");
 
     // A client that knows the other members uses them, whichever member it tries first.

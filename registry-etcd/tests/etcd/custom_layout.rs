@@ -166,9 +166,9 @@ async fn diagnosis_does_not_mistake_a_custom_layout_for_another() {
 #[tokio::test]
 async fn url_must_not_have_a_layout_or_path_beside_a_custom_layout() {
     let etcd = start().await;
-    for rest in ["/prod", "?layout=native"] {
-        let error = connect(&etcd.server, rest).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid, "{rest}");
+    for url_end in ["/prod", "?layout=native"] {
+        let error = connect(&etcd.server, url_end).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{url_end}");
     }
     let cursor = etcd.load("user").await.cursor().clone();
     let native = crate::support::connect(&etcd.server).await;

@@ -59,7 +59,8 @@ async fn register_writes_one_key_like_a_go_publisher() {
     assert_eq!(etcd.range("\0", "\0").await.len(), 2, "and its side key");
 }
 
-/// Every put updated the view. A program that repeats its put woke all callers each time, unlike in go-zero.
+/// Regression: every put updated the view. A program that repeats its put woke all callers each time, unlike in
+/// go-zero.
 #[tokio::test]
 async fn put_of_the_same_value_does_not_update_a_view() {
     let etcd = start().await;

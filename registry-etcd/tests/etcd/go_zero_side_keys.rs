@@ -68,11 +68,11 @@ async fn side_key_is_invisible_to_go_and_shares_transaction_and_lease_with_its_k
 #[tokio::test]
 async fn repeated_registration_creates_no_revision() {
     let etcd = start().await;
-    let held = claim(10);
+    let own_claim = claim(10);
     for one in [plain(), heavy(), plain().with_weight(0)] {
-        let first = etcd.register(&one, &held).await.unwrap();
+        let first = etcd.register(&one, &own_claim).await.unwrap();
         let before = etcd.revision().await;
-        assert_eq!(etcd.register(&one, &held).await.unwrap(), first);
+        assert_eq!(etcd.register(&one, &own_claim).await.unwrap(), first);
         assert_eq!(etcd.revision().await, before);
     }
 }
@@ -135,14 +135,14 @@ async fn draining_instance_is_hidden_from_go_and_listed_as_draining() {
 #[tokio::test]
 async fn holder_is_the_same_whether_it_drains_or_not() {
     let etcd = start().await;
-    let (held, other) = (claim(10), claim(10));
-    etcd.register(&plain(), &held).await.unwrap();
+    let (own_claim, other) = (claim(10), claim(10));
+    etcd.register(&plain(), &own_claim).await.unwrap();
     let told = etcd.holder(&plain(), &other).await;
     for update in [plain().with_weight(0), plain()] {
-        etcd.register(&update, &held).await.unwrap();
+        etcd.register(&update, &own_claim).await.unwrap();
         assert_eq!(etcd.holder(&plain(), &other).await, told);
     }
-    etcd.register(&plain().with_weight(0), &held).await.unwrap();
+    etcd.register(&plain().with_weight(0), &own_claim).await.unwrap();
     etcd.register(&plain(), &other.with_takeover(Takeover::From(told))).await.unwrap();
     assert_eq!(etcd.stored(KEY).await.unwrap().lease(), other.lease().get());
 }
@@ -218,23 +218,23 @@ async fn takeover_replaces_key_and_side_key_in_one_revision() {
 #[tokio::test]
 async fn superseded_claim_changes_neither_key() {
     let etcd = start().await;
-    let held = etcd.register(&heavy(), &claim(10)).await.unwrap();
+    let lease = etcd.register(&heavy(), &claim(10)).await.unwrap();
     let before = etcd.revision().await;
     for late in [plain(), heavy().with_weight(1)] {
         let outcome = etcd.register(&late, &claim(10)).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Superseded);
     }
     assert_eq!(etcd.revision().await, before);
-    assert!(!is_lost(&etcd, &held).await);
+    assert!(!is_lost(&etcd, &lease).await);
 }
 
 #[tokio::test]
 async fn lease_with_other_keys_is_refused() {
     let etcd = start().await;
-    let held = claim(10);
-    etcd.register(&heavy(), &held).await.unwrap();
+    let own_claim = claim(10);
+    etcd.register(&heavy(), &own_claim).await.unwrap();
     for other in [instance("user", "8"), instance("user2", "7")] {
-        let outcome = etcd.register(&other, &held).await;
+        let outcome = etcd.register(&other, &own_claim).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
     }
 }

@@ -19,18 +19,18 @@ async fn cursor_at_the_compacted_revision_is_valid_and_an_older_one_is_compacted
     let etcd = Fixture::start().await;
     let older = etcd.load("user").await;
     let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
-    let at = etcd.load("user").await;
+    let snapshot = etcd.load("user").await;
     etcd.deregister(&lease).await.unwrap();
     let newer = etcd.load("user").await;
-    etcd.compact(at.cursor().revision().get()).await;
+    etcd.compact(snapshot.cursor().revision().get()).await;
 
     assert_eq!(etcd.watch_error("user", older.cursor()).await, ErrorKind::Compacted);
-    let mut watch = etcd.watch_after("user", at.cursor()).await.unwrap();
+    let mut watch = etcd.watch_after("user", snapshot.cursor()).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [withdrawn("1")]);
     etcd.watch_after("user", newer.cursor()).await.unwrap();
 
     etcd.compact(newer.cursor().revision().get()).await;
-    assert_eq!(etcd.watch_error("user", at.cursor()).await, ErrorKind::Compacted);
+    assert_eq!(etcd.watch_error("user", snapshot.cursor()).await, ErrorKind::Compacted);
     etcd.watch_after("user", newer.cursor()).await.unwrap();
 }
 

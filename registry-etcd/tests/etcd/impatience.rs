@@ -9,7 +9,7 @@ use registry_testkit::lag::timeout;
 use std::time::Duration;
 
 /// Asserts that the watch stays open for longer than the probe of a suspected connection takes.
-async fn assert_goes_on(watch: &mut Watch) {
+async fn assert_continues(watch: &mut Watch) {
     let end = async {
         loop {
             if let Err(error) = watch.next().await.expect("the watch does not end") {
@@ -22,8 +22,8 @@ async fn assert_goes_on(watch: &mut Watch) {
     }
 }
 
-/// Only complete responses counted as a sign of life. So a connection that was busy receiving was considered
-/// dead, and was closed with all its watches and renewals.
+/// Regression: only complete responses counted as a sign of life. So a connection that was busy receiving was
+/// considered dead, and was closed with all its watches and renewals.
 #[tokio::test]
 async fn call_that_times_out_while_its_response_arrives_ends_only_itself() {
     let etcd = Fixture::start().await;
@@ -40,11 +40,12 @@ async fn call_that_times_out_while_its_response_arrives_ends_only_itself() {
     let (user, big, options) = (name("user"), name("big"), CallOptions::DEFAULT);
     let now = within(registry.load(&user, &options)).await.unwrap();
     let mut watch = within(registry.watch(&user, now.cursor(), &options)).await.unwrap();
-    let held = claim(60);
-    let lease = within(registry.register(&instance("order", "1"), &held, &options)).await.unwrap();
+    let own_claim = claim(60);
+    let lease =
+        within(registry.register(&instance("order", "1"), &own_claim, &options)).await.unwrap();
     within(registry.keep_alive(&lease, &options)).await.unwrap();
 
-    // The buffered data takes some 5 s to arrive: too long for a response behind it, but not for a ping.
+    // The buffered data takes about 5 s to arrive: too long for a response behind it, but not for a ping.
     proxy.inject(Fault::Throttle { bytes_per_second: 400_000 });
     let limit = Duration::from_millis(1_500);
     let impatient = options.with_timeout(limit);
@@ -52,7 +53,7 @@ async fn call_that_times_out_while_its_response_arrives_ends_only_itself() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let dropped = tokio::time::timeout(limit, registry.load(&big, &options)).await;
     assert!(dropped.is_err(), "the response takes longer than the timeout");
-    assert_goes_on(&mut watch).await;
+    assert_continues(&mut watch).await;
     proxy.heal();
     let one = instance("user", "1");
     within(registry.register(&one, &claim(60), &options)).await.unwrap();
@@ -79,7 +80,7 @@ async fn timeouts_on_a_slow_server_end_no_watch_and_open_no_stream() {
         let error = within(registry.load(&user, &impatient)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
-    assert_goes_on(&mut watch).await;
+    assert_continues(&mut watch).await;
     proxy.heal();
     let one = instance("user", "1");
     within(registry.register(&one, &claim(60), &options)).await.unwrap();

@@ -26,7 +26,7 @@ fn lazy_handle_needs_neither_a_runtime_nor_a_server() {
 }
 
 #[tokio::test]
-async fn each_call_makes_a_first_contact_until_one_succeeds() {
+async fn each_call_makes_the_initial_read_until_one_succeeds() {
     let mut etcd = Fixture::start().await;
     let registry = lazy(etcd.server.url());
     let user = name("user");
@@ -49,7 +49,7 @@ async fn each_call_makes_a_first_contact_until_one_succeeds() {
 }
 
 #[tokio::test]
-async fn dropped_first_call_does_not_end_the_first_contact_of_others() {
+async fn dropped_first_call_does_not_end_the_initial_read_of_others() {
     let etcd = Fixture::start().await;
     let registry = lazy(etcd.server.url());
     let user = name("user");
@@ -63,7 +63,7 @@ async fn dropped_first_call_does_not_end_the_first_contact_of_others() {
 }
 
 #[test]
-fn hanging_first_contact_blocks_no_other_call() {
+fn hanging_initial_read_blocks_no_other_call() {
     tolerating(Duration::from_secs(1), async |lag| {
         let etcd = Fixture::start().await;
         let address = etcd.server.endpoint().strip_prefix("http://").unwrap().parse().unwrap();
@@ -113,8 +113,8 @@ async fn denied_to_each_call() {
     }
     // A missing permission is found by the first call that needs it, as after `connect`.
     let login = format!("etcd://app:{}@", Etcd::PASSWORD);
-    let elsewhere = format!("{}/elsewhere", etcd.server.url().replace("etcd://", &login));
-    let error = within(lazy(&elsewhere).services(&CallOptions::DEFAULT)).await.unwrap_err();
+    let other_url = format!("{}/elsewhere", etcd.server.url().replace("etcd://", &login));
+    let error = within(lazy(&other_url).services(&CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     let registry = lazy(&etcd.server.url().replace("etcd://", &login));
     within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();

@@ -141,7 +141,7 @@ fn silent_connection_is_replaced_when_a_call_times_out() {
     });
 }
 
-/// Each request in flight when a link recovered waited for its whole timeout.
+/// Regression: each request in flight when a link recovered waited for its whole timeout.
 #[test]
 fn request_on_a_dead_connection_ends_once_its_member_answers_on_another() {
     tolerating(Duration::from_secs(2), async |lag| {
@@ -161,7 +161,7 @@ fn request_on_a_dead_connection_ends_once_its_member_answers_on_another() {
     });
 }
 
-/// The first request of a deregistration used the caller's whole timeout, so the lease was not revoked and
+/// Regression: the first request of a deregistration used the caller's whole timeout, so the lease was not revoked and
 /// the instance stayed until its ttl had passed.
 #[tokio::test]
 async fn deregistration_without_an_answer_to_its_first_request_revokes_the_lease() {

@@ -7,7 +7,7 @@ use registry_testbed::Warnings;
 use registry_testkit::lag::timeout;
 use std::time::Duration;
 
-/// A server registered in the native layout while its client used the layout of go-zero: 528 calls found no
+/// Regression: a server registered in the native layout while its client used the layout of go-zero: 528 calls found no
 /// instance, and nothing explained why.
 #[tokio::test]
 async fn service_in_another_layout_is_logged_once() {

@@ -50,7 +50,7 @@ async fn connect_to(address: &str) -> EtcdRegistry {
     within(EtcdRegistry::connect(&url)).await.unwrap()
 }
 
-/// Breaks connections after more and more bytes, until none breaks. A registration takes some 1,500 bytes,
+/// Breaks connections after more and more bytes, until none breaks. A registration takes about 1,500 bytes,
 /// without those of a new connection.
 async fn break_connections_until_none_breaks(fault: impl Fn(usize) -> Fault) {
     let server = within(Etcd::start()).await.unwrap();

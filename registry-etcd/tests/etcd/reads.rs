@@ -105,17 +105,17 @@ async fn page_and_backlog_of_large_records_are_read() {
     assert_eq!(folded.records(), found.records());
 }
 
-/// The first page always had 1,000 keys. If it took longer than the request timeout, the service could never
-/// be read.
+/// Regression: the first page always had 1,000 keys. If it took longer than the request timeout, the service could
+/// never be read.
 #[tokio::test]
 async fn service_with_large_values_is_read_over_a_slow_link() {
-    for rest in ["", "?layout=go-zero"] {
-        let etcd = Fixture::start_as(rest).await;
-        let key = if rest.is_empty() { "registry/user" } else { "user" };
+    for query in ["", "?layout=go-zero"] {
+        let etcd = Fixture::start_as(query).await;
+        let key = if query.is_empty() { "registry/user" } else { "user" };
         for n in 0..24 {
             etcd.put(&format!("{key}/{n}"), vec![b'x'; 1_400_000]).await;
         }
-        let value = if rest.is_empty() {
+        let value = if query.is_empty() {
             encoded(&instance("user", "99"))
         } else {
             b"10.0.0.1:8080".into()
@@ -123,7 +123,7 @@ async fn service_with_large_values_is_read_over_a_slow_link() {
         etcd.put(&format!("{key}/99"), value).await;
         let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
         let proxy = Proxy::start(address).await.unwrap();
-        let url = format!("etcd://{}{rest}", proxy.address()).parse().unwrap();
+        let url = format!("etcd://{}{query}", proxy.address()).parse().unwrap();
         let request_timeout = Duration::from_millis(2_500);
         let options = EtcdOptions { request_timeout, ..EtcdOptions::default() };
         let registry = within(EtcdRegistry::connect_with(&url, options)).await.unwrap();
@@ -132,8 +132,8 @@ async fn service_with_large_values_is_read_over_a_slow_link() {
         let user = name("user");
         let loading = registry.load(&user, &CallOptions::DEFAULT);
         let loaded = timeout(Duration::from_secs(40), loading).await.unwrap().unwrap();
-        assert_eq!((loaded.undecodable(), loaded.instances().len()), (24, 1), "{rest}");
+        assert_eq!((loaded.undecodable(), loaded.instances().len()), (24, 1), "{query}");
         let listing = registry.services(&CallOptions::DEFAULT);
-        assert_eq!(within(listing).await.unwrap(), [user].into(), "{rest}");
+        assert_eq!(within(listing).await.unwrap(), [user].into(), "{query}");
     }
 }

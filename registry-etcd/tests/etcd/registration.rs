@@ -75,18 +75,18 @@ async fn claim_with_a_revoked_lease_registers_again() {
 #[tokio::test]
 async fn lease_belongs_to_one_instance_with_one_ttl() {
     let etcd = Fixture::start().await;
-    let held = claim(10);
-    etcd.register(&instance("user", "1"), &held).await.unwrap();
+    let own_claim = claim(10);
+    etcd.register(&instance("user", "1"), &own_claim).await.unwrap();
     let before = etcd.revision().await;
     for (id, ttl) in [("2", 10), ("1", 11), ("1", 9), ("1", 1)] {
-        let other = claim(ttl).with_lease(held.lease());
+        let other = claim(ttl).with_lease(own_claim.lease());
         let outcome = etcd.register(&instance("user", id), &other).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid, "id {id}, ttl {ttl}");
     }
     assert_eq!(etcd.revision().await, before);
     assert_eq!(
         etcd.leases().await,
-        [held.lease().get()],
+        [own_claim.lease().get()],
         "the probes of the minimum ttl leave no lease"
     );
 }
@@ -112,8 +112,8 @@ async fn ttl_is_rounded_up_to_seconds_and_to_the_minimum_of_etcd() {
 async fn superseded_claim_changes_nothing_but_its_lease() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
-    let held = claim(10);
-    let lease = etcd.register(&one, &held).await.unwrap();
+    let own_claim = claim(10);
+    let lease = etcd.register(&one, &own_claim).await.unwrap();
     let before = etcd.revision().await;
     let refused = claim(10);
     for _ in 0..2 {
@@ -125,7 +125,7 @@ async fn superseded_claim_changes_nothing_but_its_lease() {
     etcd.keep_alive(&lease).await.unwrap();
 }
 
-/// The lease of a superseded claim was revoked. When the revocation arrived late, it deleted the record of
+/// Regression: the lease of a superseded claim was revoked. When the revocation arrived late, it deleted the record of
 /// the same claim, which had been repeated with a takeover and acknowledged.
 #[tokio::test]
 async fn superseded_claim_does_not_revoke_its_lease() {
@@ -144,12 +144,12 @@ async fn superseded_claim_does_not_revoke_its_lease() {
 async fn empty_lease_of_a_superseded_claim_expires() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
-    let held = claim(60);
-    etcd.register(&one, &held).await.unwrap();
+    let own_claim = claim(60);
+    etcd.register(&one, &own_claim).await.unwrap();
     etcd.holder(&one, &claim(2)).await;
     assert_eq!(etcd.leases().await.len(), 2);
     within(async {
-        while etcd.leases().await != [held.lease().get()] {
+        while etcd.leases().await != [own_claim.lease().get()] {
             // The lease has no keys, so no watch reports its expiry.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

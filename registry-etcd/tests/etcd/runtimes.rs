@@ -22,8 +22,8 @@ async fn use_all(registry: &EtcdRegistry) -> registry_core::Watch {
     watch
 }
 
-/// With one host, every call failed forever, since the only connection was never replaced. With two, no watch
-/// worked.
+/// Regression: with one host, every call failed forever, since the only connection was never replaced. With two, no
+/// watch worked.
 #[test]
 fn handle_works_on_another_runtime_when_its_own_is_shut_down_or_not_driven() {
     let main = runtime();

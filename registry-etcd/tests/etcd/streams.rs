@@ -256,7 +256,7 @@ async fn renewals_continue_while_a_thousand_leases_expire() {
             renewed.expect_err("an expired lease is not renewed");
         }
     }
-    let left = etcd.load("user").await.instances().len();
-    assert_eq!(left, 20);
+    let remaining = etcd.load("user").await.instances().len();
+    assert_eq!(remaining, 20);
     assert!(etcd.registry.services(&CallOptions::DEFAULT).await.unwrap().contains(&name("user")));
 }

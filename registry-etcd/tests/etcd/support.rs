@@ -32,13 +32,13 @@ impl Fixture {
         Self::start_as("").await
     }
 
-    /// `rest` is the part of the registry's URL after the address.
-    pub(crate) async fn start_as(rest: &str) -> Self {
-        Self::over(within(Etcd::start()).await.unwrap(), rest).await
+    /// `query` is the part of the registry's URL after the address.
+    pub(crate) async fn start_as(query: &str) -> Self {
+        Self::over(within(Etcd::start()).await.unwrap(), query).await
     }
 
-    pub(crate) async fn over(server: Etcd, rest: &str) -> Self {
-        let registry = connect_as(&server, rest).await;
+    pub(crate) async fn over(server: Etcd, query: &str) -> Self {
+        let registry = connect_as(&server, query).await;
         let raw = within(Box::pin(Client::connect([server.endpoint()], None))).await.unwrap();
         Self { server, registry, raw: Box::new(raw) }
     }
@@ -210,9 +210,9 @@ pub(crate) async fn connect(server: &Etcd) -> EtcdRegistry {
     connect_as(server, "").await
 }
 
-/// `rest` is the part of the URL after the address.
-pub(crate) async fn connect_as(server: &Etcd, rest: &str) -> EtcdRegistry {
-    let url = format!("{}{rest}", server.url());
+/// `query` is the part of the URL after the address.
+pub(crate) async fn connect_as(server: &Etcd, query: &str) -> EtcdRegistry {
+    let url = format!("{}{query}", server.url());
     within(EtcdRegistry::connect(&url.parse().unwrap())).await.unwrap()
 }
 

@@ -42,8 +42,8 @@ async fn displaced_lease_only_loses_its_key() {
     assert!(etcd.leases().await.contains(&old.lease().get()));
     // A registry that does not know the lease checks it at once.
     let other = connect(&etcd.server).await;
-    let lost = within(other.keep_alive(&first, &CallOptions::DEFAULT)).await;
-    assert_eq!(lost.unwrap_err().kind(), ErrorKind::LeaseLost);
+    let outcome = within(other.keep_alive(&first, &CallOptions::DEFAULT)).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::LeaseLost);
     etcd.deregister(&first).await.unwrap();
     etcd.keep_alive(&second).await.unwrap();
     assert_eq!(etcd.leases().await, [new.lease().get()]);
@@ -97,9 +97,9 @@ async fn key_under_a_negative_lease_is_listed_watched_and_taken_over() {
         ),
         ("?layout=grpc", vec![("user/1", r#"{"Op":0,"Addr":"10.0.0.1:8080"}"#.to_owned())], one),
     ];
-    for (rest, keys, expected) in layouts {
+    for (query, keys, expected) in layouts {
         for lease in [-11, i64::MIN] {
-            let etcd = Fixture::start_as(rest).await;
+            let etcd = Fixture::start_as(query).await;
             let negative = LeaseGrantOptions::new().with_id(lease);
             within(etcd.raw.lease_client().grant(60, Some(negative))).await.unwrap();
             let mut watch = etcd.watch("user").await;
@@ -107,7 +107,7 @@ async fn key_under_a_negative_lease_is_listed_watched_and_taken_over() {
             let puts = keys.iter().map(|(key, value)| TxnOp::put(*key, &**value, under.clone()));
             etcd.change(puts.collect::<Vec<_>>()).await;
             let seen = next(&mut watch).await;
-            assert_eq!(seen.changes, [put(&expected)], "{rest}");
+            assert_eq!(seen.changes, [put(&expected)], "{query}");
             let found = etcd.load("user").await;
             assert_eq!(found.records()[0].lease(), None);
             for cursor in [&seen.cursor, found.cursor()] {
@@ -121,8 +121,8 @@ async fn key_under_a_negative_lease_is_listed_watched_and_taken_over() {
             let lease = etcd.take_over(&expected, &ours).await.unwrap();
             assert_eq!(etcd.stored(keys[0].0).await.unwrap().lease(), ours.lease().get());
             etcd.keep_alive(&lease).await.unwrap();
-            assert_eq!(next(&mut watch).await.changes, [put(&expected)], "{rest}");
-            let other = connect_as(&etcd.server, rest).await;
+            assert_eq!(next(&mut watch).await.changes, [put(&expected)], "{query}");
+            let other = connect_as(&etcd.server, query).await;
             within(other.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
         }
     }
@@ -144,25 +144,25 @@ async fn claim_that_names_an_earlier_holder_writes_nothing() {
 
 #[tokio::test]
 async fn any_claim_takes_the_id_of_a_withdrawn_record_and_survives_its_revocation() {
-    for (rest, key) in
+    for (query, key) in
         [("", KEY), ("?layout=go-zero", "user.~meta/1"), ("?layout=grpc", "user.~meta/1")]
     {
-        let etcd = Fixture::start_as(rest).await;
+        let etcd = Fixture::start_as(query).await;
         let one = instance("user", "1");
         let theirs = etcd.grant(60).await;
         // The state after the first step of a withdrawal.
         let value = r#"{"v":1,"address":"10.0.0.1:8080","status":"withdrawn"}"#;
         etcd.put_under(theirs, key, value).await;
         let found = etcd.load("user").await;
-        assert_eq!((found.instances().len(), found.undecodable()), (0, 0), "{rest}");
+        assert_eq!((found.instances().len(), found.undecodable()), (0, 0), "{query}");
         let mut watch = etcd.watch_after("user", found.cursor()).await.unwrap();
-        assert_eq!(etcd.read_holder(&one).await, None, "{rest}");
+        assert_eq!(etcd.read_holder(&one).await, None, "{query}");
         let lease = etcd.register(&one, &claim(10)).await.unwrap();
-        assert_eq!(next(&mut watch).await.changes, [put(&one)], "{rest}");
+        assert_eq!(next(&mut watch).await.changes, [put(&one)], "{query}");
         etcd.revoke(theirs).await;
         etcd.keep_alive(&lease).await.unwrap();
-        assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&one], "{rest}");
+        assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&one], "{query}");
         etcd.deregister(&lease).await.unwrap();
-        assert_eq!(next(&mut watch).await.changes, [withdrawn("1")], "{rest}");
+        assert_eq!(next(&mut watch).await.changes, [withdrawn("1")], "{query}");
     }
 }

@@ -6,8 +6,8 @@ const LAYOUTS: [&str; 3] = ["", "?layout=go-zero", "?layout=grpc"];
 
 #[tokio::test]
 async fn withdrawal_is_reported_once_from_every_cursor() {
-    for rest in LAYOUTS {
-        let etcd = Fixture::start_as(rest).await;
+    for query in LAYOUTS {
+        let etcd = Fixture::start_as(query).await;
         let (one, two) = (instance("user", "1"), instance("user", "2"));
         let before = etcd.load("user").await;
         let lease = etcd.register(&one, &claim(10)).await.unwrap();
@@ -17,20 +17,20 @@ async fn withdrawal_is_reported_once_from_every_cursor() {
         let last = etcd.revision().await.unsigned_abs();
 
         let mut live = etcd.watch_after("user", before.cursor()).await.unwrap();
-        assert_eq!(next(&mut live).await.changes, [put(&one)], "{rest}");
-        assert_eq!(next(&mut live).await.changes, [withdrawn("1")], "{rest}");
+        assert_eq!(next(&mut live).await.changes, [put(&one)], "{query}");
+        assert_eq!(next(&mut live).await.changes, [withdrawn("1")], "{query}");
         // Between the two steps: a watch that resumes here knows that the deletion was reported.
         let between = live.cursor().to_string().parse().unwrap();
         let mut from_there = etcd.watch_after("user", &between).await.unwrap();
         let mut from_load = etcd.watch_after("user", registered.cursor()).await.unwrap();
-        assert_eq!(next(&mut from_load).await.changes, [withdrawn("1")], "{rest}");
+        assert_eq!(next(&mut from_load).await.changes, [withdrawn("1")], "{query}");
         for watch in [&mut live, &mut from_there, &mut from_load] {
             // The deletion itself is only progress, which an unread change replaces.
             let mut seen = next(watch).await;
             if seen.changes.is_empty() {
                 seen = next(watch).await;
             }
-            assert_eq!(seen.changes, [put(&two)], "{rest}");
+            assert_eq!(seen.changes, [put(&two)], "{query}");
             assert_eq!(watch.cursor().revision().get(), last);
             etcd.watch_after("user", watch.cursor()).await.expect("its proof holds");
         }
@@ -39,16 +39,16 @@ async fn withdrawal_is_reported_once_from_every_cursor() {
 
 #[tokio::test]
 async fn successor_survives_both_steps_of_a_withdrawal() {
-    for rest in LAYOUTS {
-        let etcd = Fixture::start_as(rest).await;
+    for query in LAYOUTS {
+        let etcd = Fixture::start_as(query).await;
         let one = instance("user", "1");
         let old = etcd.register(&one, &claim(10)).await.unwrap();
         let new = etcd.take_over(&one.clone().with_weight(7), &claim(10)).await.unwrap();
         let before = etcd.load("user").await;
         etcd.deregister(&old).await.unwrap();
         let after = etcd.load("user").await;
-        assert_eq!(after.records(), before.records(), "{rest}");
-        assert_eq!(etcd.leases().await, [new.id().get()], "{rest}");
+        assert_eq!(after.records(), before.records(), "{query}");
+        assert_eq!(etcd.leases().await, [new.id().get()], "{query}");
         etcd.keep_alive(&new).await.unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The public keys of a layout for Go programs, as an operator handles them who does not know side keys.
+//! The public keys of a layout for Go programs, as written by an operator who does not know side keys.
 
 use etcd_client::{Client, GetOptions, KeyValue, Txn, TxnOp};
 

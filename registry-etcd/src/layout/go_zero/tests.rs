@@ -340,15 +340,15 @@ fn foreign_keys_change_nothing() {
 
 #[test]
 fn service_list_has_the_names_of_keys_and_side_keys() {
-    let of = |path, key: &str| layout(path).layout().service_of(key.as_bytes());
-    assert_eq!(of("", "prod/order.rpc/abc"), Some("prod/order.rpc".parse().unwrap()));
-    assert_eq!(of("prod", "prod/order.rpc/7"), Some("order.rpc".parse().unwrap()));
-    assert_eq!(of("", "a.~meta/1"), Some("a".parse().unwrap()));
+    let service_of = |path, key: &str| layout(path).layout().service_of(key.as_bytes());
+    assert_eq!(service_of("", "prod/order.rpc/abc"), Some("prod/order.rpc".parse().unwrap()));
+    assert_eq!(service_of("prod", "prod/order.rpc/7"), Some("order.rpc".parse().unwrap()));
+    assert_eq!(service_of("", "a.~meta/1"), Some("a".parse().unwrap()));
     for key in [".~meta/1", "a", "/a/1", "/1", "a/", "prod/7\n"] {
-        assert_eq!(of("", key), None, "{key}");
+        assert_eq!(service_of("", key), None, "{key}");
     }
-    assert_eq!(of("prod", "prodigy/1"), None);
-    assert_eq!(of("prod", "prod/7"), None);
+    assert_eq!(service_of("prod", "prodigy/1"), None);
+    assert_eq!(service_of("prod", "prod/7"), None);
 }
 
 proptest! {
@@ -376,8 +376,8 @@ proptest! {
         prop_assert!(inside(&key.name) && inside(&side.name));
         prop_assert_eq!(key.value.is_some(), instance.is_available());
         let public = key.value.as_ref().map(|value| at(&key.name, value, 9));
-        let beside = at(&side.name, side.value.as_ref().unwrap(), 9);
-        let reading = Reading::of(&keys, [beside].into_iter().chain(public));
+        let side_kv = at(&side.name, side.value.as_ref().unwrap(), 9);
+        let reading = Reading::of(&keys, [side_kv].into_iter().chain(public));
         prop_assert_eq!(reading.records[0].ttl(), Some(std::time::Duration::from_secs(10)));
         prop_assert_eq!(instances(&reading), [instance]);
         for name in [&key.name, &side.name] {

@@ -166,8 +166,8 @@ proptest! {
         let DesiredKeys { key, side } = written(&layout, &instance);
         let (keys, side) = (layout.service(instance.service()).unwrap(), side.unwrap());
         let public = key.value.as_ref().map(|value| at(&key.name, value));
-        let beside = at(&side.name, side.value.as_ref().unwrap());
-        let reading = Reading::of(&keys, [beside].into_iter().chain(public));
+        let side_kv = at(&side.name, side.value.as_ref().unwrap());
+        let reading = Reading::of(&keys, [side_kv].into_iter().chain(public));
         prop_assert_eq!(reading.records[0].instance(), &instance);
         for name in [&key.name, &side.name] {
             prop_assert_eq!(layout.layout().service_of(name.as_bytes()), Some(instance.service().clone()));
