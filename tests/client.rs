@@ -227,7 +227,7 @@ async fn concurrent_stops_and_drains_all_return_the_outcome() {
     assert_eq!(update.unwrap_err().kind(), ErrorKind::Closed);
 }
 
-/// Prevents a bug: a registration whose request was in flight during the shutdown stayed listed until it expired.
+/// Regression: a registration whose request was in flight during the shutdown stayed listed until it expired.
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_a_registration_that_is_starting() {
     let store = MemRegistry::new();
@@ -246,7 +246,7 @@ async fn a_shutdown_ends_a_registration_that_is_starting() {
     starting.await.unwrap().unwrap_err();
 }
 
-/// Prevents a bug: a background registration of an invalid instance was retried without an end, and only logged.
+/// Regression: a background registration of an invalid instance was retried without an end, and only logged.
 #[tokio::test]
 async fn an_invalid_instance_is_refused_even_if_it_registers_in_the_background() {
     let client = connect("mem://").await.unwrap();
@@ -259,7 +259,7 @@ async fn an_invalid_instance_is_refused_even_if_it_registers_in_the_background()
     }
 }
 
-/// Prevents a bug: an update by another task, such as a health check, made a draining instance available again.
+/// Regression: an update by another task, such as a health check, made a draining instance available again.
 #[tokio::test(start_paused = true)]
 async fn an_update_does_not_end_a_drain() {
     let client = connect("mem://").await.unwrap();
@@ -280,7 +280,7 @@ async fn an_update_does_not_end_a_drain() {
     assert_eq!(seen, Some((7, InstanceStatus::Draining)));
 }
 
-/// Prevents a deadlock: the closure ran under the lock that `instance` takes.
+/// Regression: a deadlock, since the closure ran under the lock that `instance` takes.
 #[tokio::test]
 async fn the_closure_of_an_update_can_read_its_registration() {
     let client = connect("mem://").await.unwrap();

@@ -55,7 +55,7 @@ async fn a_request_goes_to_an_instance_and_keeps_its_path_and_scheme() {
     }
 }
 
-/// Prevents a bug: a fast 500 counted as a success, so a broken server attracted most calls.
+/// Regression: a fast 500 counted as a success, so a broken server attracted most calls.
 #[tokio::test(start_paused = true)]
 async fn a_5xx_status_attracts_no_calls_and_other_statuses_count_as_success() {
     for (status, expected) in
@@ -94,7 +94,7 @@ async fn a_request_avoids_the_instances_that_it_excludes() {
     }
 }
 
-/// A retry of tower sees the error alone, and could not tell who had failed.
+/// Regression: a retry of tower got only the error, which did not name the instance that failed.
 #[tokio::test(start_paused = true)]
 async fn an_error_names_the_instance_that_was_called_and_keeps_its_source() {
     let (_client, view, _registrations) = world(["a"]).await;
@@ -107,11 +107,11 @@ async fn an_error_names_the_instance_that_was_called_and_keeps_its_source() {
     assert_eq!(error.into_source().to_string(), "no");
 }
 
-/// Repeats a request elsewhere, once.
+/// Retries a request once, on another instance.
 #[derive(Clone)]
-struct Elsewhere;
+struct RetryOnAnother;
 
-impl<R> Policy<Request<()>, Response<R>, BoxError> for Elsewhere {
+impl<R> Policy<Request<()>, Response<R>, BoxError> for RetryOnAnother {
     type Future = std::future::Ready<()>;
 
     fn retry(
@@ -130,7 +130,7 @@ impl<R> Policy<Request<()>, Response<R>, BoxError> for Elsewhere {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_of_tower_goes_elsewhere_by_what_the_error_says() {
+async fn a_retry_of_tower_can_exclude_the_instance_that_the_error_names() {
     let (_client, view, _registrations) = world(["a", "b"]).await;
     let calls = Arc::new(AtomicU32::new(0));
     let counted = calls.clone();
@@ -139,7 +139,7 @@ async fn a_retry_of_tower_goes_elsewhere_by_what_the_error_says() {
         let is_a = request.uri().host() == Some("10.0.0.1");
         ready(if is_a { Err(io::Error::other("no")) } else { Ok(Response::new(())) })
     });
-    let mut http = RetryLayer::new(Elsewhere).layer(BalanceLayer::new(view).layer(a_refuses));
+    let mut http = RetryLayer::new(RetryOnAnother).layer(BalanceLayer::new(view).layer(a_refuses));
     for _ in 0..20 {
         http.ready().await.unwrap().call(get("/")).await.unwrap();
     }

@@ -94,7 +94,7 @@ async fn a_pick_after_a_change_uses_the_changed_instances() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_error_of_a_pick_tells_why_there_is_no_instance() {
+async fn the_error_of_a_pick_names_the_cause() {
     let world = World::with([]).await;
     let early = world.client.discover("user.rpc").unwrap();
     let error = early.pick().unwrap_err();
@@ -297,7 +297,7 @@ async fn a_view_with_labels_shows_the_instances_that_have_them() {
     assert_eq!(view.state().version(), before + 1);
 }
 
-/// Prevents a bug: an instance that had lost its label was retained under it, and called for up to two ttls.
+/// Regression: an instance that had lost its label was retained under it, and called for up to two ttls.
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_loses_its_label_during_an_outage_is_removed() {
     let store = MemRegistry::new();

@@ -64,7 +64,8 @@ fn the_address_is_the_one_that_go_zero_publishes() {
     }
 }
 
-/// A server on `0.0.0.0` published the IPv6 address of its pod but listened on IPv4 only, so no caller could reach it.
+/// Regression: a server on `0.0.0.0` published the IPv6 address of its pod but listened on IPv4 only, so no caller
+/// could reach it.
 #[test]
 fn an_ipv6_pod_ip_is_published_only_if_the_listener_accepts_ipv6() {
     for pod_ip in ["2001:db8::9", "[2001:db8::9]"] {

@@ -1,18 +1,18 @@
-//! The reporter of a server's health.
+//! Health reports to a gRPC health service or a readiness endpoint.
 
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::future::ready;
 
-/// A reporter of whether a server serves, for a gRPC health service or a readiness endpoint.
+/// Reports whether a server serves, to a gRPC health service or a readiness endpoint.
 pub struct HealthReporter(Box<Report>);
 
 type Report = dyn Fn(bool) -> BoxFuture<'static, ()> + Send + Sync;
 
 impl HealthReporter {
     /// Returns a reporter that calls `report` with `false` at the start, with `true` once the instance is registered,
-    /// and with `false` again when it drains. It also reports each change that a [`HealthCheck`](super::HealthCheck)
-    /// finds. `serve` waits for the returned future before it continues.
+    /// and with `false` again when the instance drains. It also reports each change that a [`HealthCheck`](super::HealthCheck)
+    /// finds. `serve` waits for the future that `report` returns before it continues.
     pub fn new<F>(report: impl Fn(bool) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,

@@ -7,7 +7,7 @@ use service_registry::serve::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Prevents a bug: with Nagle's algorithm the p99 latency of a caller in Go was 41 ms instead of 6 ms.
+/// Regression: with Nagle's algorithm the p99 latency of a caller in Go was 41 ms instead of 6 ms.
 #[tokio::test]
 async fn accepted_connections_have_nodelay() {
     for local in ["127.0.0.1:0", "[::1]:0"] {
@@ -79,7 +79,7 @@ async fn answer_one(
     seen
 }
 
-/// Prevents a bug: a caller in Go that is configured with two hosts of etcd could not call a server in Rust. Each call
+/// Regression: a caller in Go that is configured with two hosts of etcd could not call a server in Rust. Each call
 /// failed with `RST_STREAM PROTOCOL_ERROR`.
 #[tokio::test]
 async fn an_authority_that_h2_refuses_is_rewritten_and_accepted() {
