@@ -93,8 +93,8 @@
 //!   memory.
 //! * All watches of a registry and its clones are watchers on one gRPC stream, read by one task. A cursor is
 //!   not checked if it was loaded on the same connection while that stream was open, since the same process
-//!   answered the load and the watch. Cursors advance with changes of the service and with etcd's progress notifications for
-//!   idle watches (every 10 minutes by default; see `--experimental-watch-progress-notify-interval`).
+//!   answered the load and the watch. Cursors advance with changes of the service and with etcd's progress
+//!   notifications for idle watches (every 10 minutes by default; see `--experimental-watch-progress-notify-interval`).
 //! * Renewals use four streams, each served by one task. A stream that is blocked, for example by an expired
 //!   lease that is not revoked yet, accepts no more renewals, and another stream replaces it.
 //! * All requests go to one member, chosen at random. The client switches to the next member if this one is
@@ -115,8 +115,8 @@
 //!   the server speaks HTTP/1 or is a Redis, or the certificate is not trusted.
 //! * An expired token is replaced and the request is sent once more, for calls and for watches. A rejected
 //!   password fails with `Denied` at once.
-//! * A watch from a cursor older than etcd's last compaction fails with `Compacted`. By default etcd never compacts, and its
-//!   history grows without bound: see `--auto-compaction-retention`.
+//! * A watch from a cursor older than etcd's last compaction fails with `Compacted`. By default etcd never compacts,
+//!   and its history grows without bound: see `--auto-compaction-retention`.
 //!
 //! # Users and roles
 //!
@@ -242,10 +242,10 @@ impl EtcdRegistry {
     ///
     /// # Errors
     ///
-    /// `Invalid` as for [`connect_lazy_with`](Self::connect_lazy_with), or if `target` names a file that cannot be read.
-    /// `Unavailable` if no member answers in time, or none that answers has a quorum. `Denied` if the server refuses
-    /// the credentials or its certificate is not valid. Permissions are not checked here but by each call. A server
-    /// that requires a client certificate may just close the connection, which is `Unavailable`.
+    /// `Invalid` as for [`connect_lazy_with`](Self::connect_lazy_with), or if `target` names a file that cannot be
+    /// read. `Unavailable` if no member answers in time, or none that answers has a quorum. `Denied` if the server
+    /// refuses the credentials or its certificate is not valid. Permissions are not checked here but by each call. A
+    /// server that requires a client certificate may just close the connection, which is `Unavailable`.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let registry = Self::connect_lazy_with(target, options)?;
         let Connections { client, .. } = registry.runtimes.connections()?;
@@ -272,9 +272,9 @@ impl EtcdRegistry {
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` is no URL of this store; if one of its options is unknown or has an invalid value; if it has
-    /// only one of user and password, or of `cert` and `key`; if it requires TLS and the feature `tls` is off; or if
-    /// [`EtcdOptions::silence_timeout`] is 0. The TLS files are not read here but by the first call.
+    /// `Invalid` if `target` is no URL of this store; if one of its options is unknown or has an invalid value; if it
+    /// has only one of user and password, or of `cert` and `key`; if it requires TLS and the feature `tls` is off; or
+    /// if [`EtcdOptions::silence_timeout`] is 0. The TLS files are not read here but by the first call.
     pub fn connect_lazy_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let endpoints = dial::endpoints(target)?;
         target.allow_options(dial::allowed_options(target))?;

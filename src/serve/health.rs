@@ -11,8 +11,9 @@ type Report = dyn Fn(bool) -> BoxFuture<'static, ()> + Send + Sync;
 
 impl HealthReporter {
     /// Returns a reporter that calls `report` with `false` at the start, with `true` once the instance is registered,
-    /// and with `false` again when the instance drains. It also reports each change that a [`HealthCheck`](super::HealthCheck)
-    /// finds. `serve` waits for the future that `report` returns before it continues.
+    /// and with `false` again when the instance drains. It also reports each change that a
+    /// [`HealthCheck`](super::HealthCheck) finds. `serve` waits for the future that `report` returns before it
+    /// continues.
     pub fn new<F>(report: impl Fn(bool) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,

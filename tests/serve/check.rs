@@ -68,8 +68,8 @@ async fn a_hanging_check_counts_as_a_failure() {
     within(server).await.unwrap().unwrap();
 }
 
-/// Regression, two bugs: each update restarted the interval and the count of failures, so an owner with many updates was
-/// never found unhealthy. And a refused update replaced the instance, so that its draining was refused as well.
+/// Regression, two bugs: each update restarted the interval and the count of failures, so an owner with many updates
+/// was never found unhealthy. And a refused update replaced the instance, so that its draining was refused as well.
 #[tokio::test(start_paused = true)]
 async fn updates_neither_delay_the_check_nor_prevent_the_draining() {
     let mut world = World::new().await;

@@ -10,8 +10,8 @@ use anyhow::Result;
 use crate::command::{cargo, execute, step, succeeds};
 use crate::{setup, tools};
 
-/// The arguments that select the workspace with every store. Not `--all-features`, which would include the server fixtures' `docker` in
-/// every build.
+/// The arguments that select the workspace with every store. Not `--all-features`, which would include the server
+/// fixtures' `docker` in every build.
 pub(crate) const EVERYTHING: [&str; 3] = [
     "--workspace",
     "--features",

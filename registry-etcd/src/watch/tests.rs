@@ -118,7 +118,8 @@ async fn liveness_probe_precedes_queued_watchers() {
             created.await.unwrap();
             (handle, name)
         });
-    // After one poll of each, futures are yielded in the order in which they are woken. A budget would end that poll early.
+    // After one poll of each, futures are yielded in the order in which they are woken. A budget would end that poll
+    // early.
     let mut created: FuturesUnordered<_> = created.collect();
     assert!(unconstrained(created.next()).now_or_never().is_none());
     let first = created.by_ref().take_while(|(_, name)| ready(*name == "waits"));
