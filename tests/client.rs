@@ -243,7 +243,8 @@ async fn a_shutdown_ends_a_registration_that_is_starting() {
     timeout(LIMIT, client.shutdown(Duration::from_secs(1))).await.unwrap().unwrap();
     let listed = store.load(node().service(), &CallOptions::DEFAULT).await.unwrap();
     assert!(listed.records().is_empty());
-    starting.await.unwrap().unwrap_err();
+    let error = starting.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
 }
 
 /// Regression: a background registration of an invalid instance was retried without an end, and only logged.

@@ -6,7 +6,8 @@
 //! Ids, leases and picks are fixed. Some randomness remains in the libraries: the seeds of std's hash maps and the
 //! order in which a view's task polls its sources cause 0.3 %. The name of the memory store's history is random, too,
 //! so only names of the usual length are used. The code reads the clock, so its count depends on the load: with a
-//! twentieth of a processor, a change to a watch took 1 % fewer instructions. So changes may differ by 2 %.
+//! twentieth of a processor, a change to a watch took 1 % fewer instructions. So the two counts of the group `changes`
+//! may differ by 2 %.
 
 #![allow(clippy::unwrap_used)]
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun cause them")]
@@ -178,7 +179,7 @@ fn change_to_view(mut followed: Followed) -> Followed {
     followed
 }
 
-// `call_read` reads a call through the connection that `serve` wraps, and `call_read_bare` without it.
+// `call_read` reads a call through the `Connection` in which `serve` wraps it, and `call_read_bare` without that.
 #[library_benchmark]
 #[bench::of_grpc_go(begun(Calls::default()))]
 fn call_read_bare(calls: Calls) -> Calls {
@@ -212,7 +213,7 @@ fn read_once(io: &mut (impl AsyncRead + Unpin)) -> usize {
     black_box(buf.filled()).len()
 }
 
-/// A connection whose every read yields one call.
+/// A connection whose first read yields the preface, and each later read one call.
 #[derive(Default)]
 struct Calls {
     is_begun: bool,

@@ -10,8 +10,8 @@ use std::time::Duration;
 /// between smaller latencies do not matter.
 const NOISE: f32 = 500.0;
 
-/// An estimate is stale after this many times its latency, so that measuring again costs a hundredth
-/// of the time.
+/// An estimate is stale after this many times its latency, and not before a second, so that measuring again
+/// costs at most a hundredth of the time.
 const STALE_AFTER: f32 = 100.0;
 
 /// A failure counts as a call that took this many times the expected latency, so that an endpoint
@@ -21,8 +21,9 @@ const FAILURE_FACTOR: f32 = 3.0;
 /// The first call, which connects, is not answered yet.
 const COLD: u64 = u64::MAX;
 
-/// The assumed latency, in microseconds, of an endpoint whose first calls failed or had a neutral outcome. With its
-/// initial guess it would look better than the others, and get all calls. It is tried again after a second.
+/// The assumed latency, in microseconds, of an endpoint whose first calls failed or had a neutral outcome. Its initial
+/// guess may be far better, namely if no endpoint was measured before: then it would get all calls. It is tried again
+/// after a second.
 const UNKNOWN: f32 = 10_000.0;
 
 /// The statistics of an endpoint. They are read and written without a lock.
@@ -55,7 +56,8 @@ impl EndpointStats {
         Self { warm_since: COLD.into(), ..self }
     }
 
-    /// Returns whether a call that began at `begun` and is answered at `now` has waited for the first connection.
+    /// Returns whether a call that began at `begun` and is answered at `now` has waited for the first connection. The
+    /// first answer marks the endpoint as connected.
     pub(crate) fn was_cold(&self, begun: Ticks, now: Ticks) -> bool {
         match self.warm_since.load(Ordering::Relaxed) {
             0 => false,
@@ -74,9 +76,11 @@ impl EndpointStats {
         self.cost_with(now, share, 0.0)
     }
 
-    /// Returns the cost of a call for which another endpoint was drawn first. It includes in advance what the call would
-    /// count at the lighter of the two endpoints, whose share is `lighter`. If only the lighter endpoint paid this, calls
-    /// would leave it sooner than they come to it.
+    /// Returns the cost of a call for which another endpoint was drawn first. `lighter` is the larger share of the two.
+    ///
+    /// The call counts as `lighter` instead of 1, if that is more. A call that moves to an endpoint of low weight counts
+    /// for more there. The extra applies in both directions: if only the lighter endpoint paid it, calls would leave that
+    /// endpoint sooner than they come to it.
     #[inline]
     pub(crate) fn cost_as_second(&self, now: Ticks, share: f32, lighter: f32) -> f32 {
         self.cost_with(now, share, (lighter - 1.0).max(0.0))
@@ -93,12 +97,11 @@ impl EndpointStats {
     #[inline]
     pub(crate) fn is_stale(&self, now: Ticks) -> bool {
         let estimate = self.estimate();
-        let max_age = (estimate.micros() * 1e-6 * STALE_AFTER).max(MAX_AGE);
-        self.in_flight.load(Ordering::Relaxed) == 0 && estimate.age(now) >= max_age
+        let stale_at = (estimate.micros() * 1e-6 * STALE_AFTER).max(MAX_AGE);
+        self.in_flight.load(Ordering::Relaxed) == 0 && estimate.age(now) >= stale_at
     }
 
-    /// Returns the expected latency in microseconds, or `None` before the first call was answered
-    /// or failed.
+    /// Returns the expected latency in microseconds, or `None` before the first call has ended.
     pub(crate) fn latency(&self, now: Ticks) -> Option<f32> {
         let estimate = self.estimate();
         (!estimate.is_guess()).then(|| estimate.decayed(now))
@@ -300,6 +303,6 @@ mod tests {
             let now = at(days * 24 * 3_600_000);
             assert!(stats.is_stale(now) && stats.latency(now).unwrap() < 1.0, "{days} days");
         }
-        assert!(!stats.is_stale(at(0)), "another thread was ahead");
+        assert!(!stats.is_stale(at(0)), "the clock of another thread was ahead");
     }
 }

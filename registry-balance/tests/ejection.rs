@@ -35,7 +35,7 @@ fn eject(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> Duration {
     }
 }
 
-/// Returns whether a member takes calls: one of 100 picks among all members goes to it.
+/// Returns whether a member takes calls: at least one of 100 picks among all members goes to it.
 fn takes_calls(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> bool {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut pick = || balancer.pick(&PickOptions::default(), now, &mut rng).unwrap();
@@ -50,8 +50,8 @@ fn keep_busy(balancer: &Balancer<u32, ()>, now: Duration) -> [Ticket<u32, ()>; 2
     })
 }
 
-/// Failures of calls that were in flight at an ejection prolonged the next ejection, and ejected a member again right
-/// after its probe had succeeded.
+/// Regression: failures of calls that were in flight at an ejection prolonged the next ejection, and ejected a member
+/// again right after its probe had succeeded.
 #[test]
 fn failures_of_calls_that_began_before_an_ejection_do_not_count() {
     let balancer = balancer(3);
@@ -95,7 +95,7 @@ fn success_of_a_call_from_before_an_ejection_changes_nothing() {
     assert!(pick(&balancer, 0, half_open).finish(Outcome::Failure, half_open).is_some());
 }
 
-/// A half-open member took no calls for as long as its probe hung.
+/// Regression: a half-open member took no calls for as long as its probe hung.
 #[test]
 fn hung_probe_is_followed_by_another() {
     let balancer = balancer(3);
@@ -115,7 +115,10 @@ fn abandoned_probe_is_followed_by_another_later_and_a_dropped_one_at_once() {
     let half_open = NOW + eject(&balancer, 0, NOW) + MS;
     drop(pick(&balancer, 0, half_open));
     pick(&balancer, 0, half_open).abandon(half_open + MS);
-    assert!(!takes_calls(&balancer, 0, half_open + MS), "no caller after another waits for it");
+    assert!(
+        !takes_calls(&balancer, 0, half_open + MS),
+        "callers would time out on it one after another"
+    );
     assert!(takes_calls(&balancer, 0, half_open + 1_001 * MS));
 }
 
@@ -152,7 +155,7 @@ fn ejected_member_that_is_set_again_stays_ejected() {
     assert!(!takes_calls(&balancer, 0, NOW));
 }
 
-/// Two threads each ejected a member after both had counted that one more may be ejected.
+/// Regression: two threads each ejected a member after both had counted that one more may be ejected.
 #[test]
 fn at_most_half_of_the_members_are_ejected_even_if_all_fail_at_once() {
     const MEMBERS: u32 = 100;

@@ -83,8 +83,8 @@ enum State {
 
 /// Returns a stream of all events of `service`. Views are built on it; use it directly to receive every event.
 ///
-/// With a cursor, the stream continues after it. Without one, or if the store refuses it, the stream begins with a
-/// reset. The stream never ends.
+/// With a cursor, the stream continues after it. Without one, or after the store has refused it, a reset precedes the
+/// first batch. Each failed attempt is an event too. The stream never ends.
 pub fn follow(
     registry: Arc<dyn Registry>,
     service: ServiceName,
@@ -104,7 +104,7 @@ struct Follower {
     registry: Arc<dyn Registry>,
     service: ServiceName,
     options: FollowOptions,
-    /// The number of consecutive failed attempts.
+    /// The number of failed attempts since a watch last stayed open for longer than the backoff.
     failures: u32,
     /// The delay before the next attempt.
     delay: Duration,

@@ -88,6 +88,7 @@ impl Registration {
     /// * `Superseded`, at once, if another registration holds the id and takeover is off, or if it took the id during
     ///   the start.
     /// * `Unavailable` if the store does not answer in time.
+    /// * `Closed` if the runtime was shut down, or if a [handle](Starting::handle) ended the start.
     ///
     /// If the instance may be registered in spite of the error, it is withdrawn in the background.
     ///

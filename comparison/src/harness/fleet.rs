@@ -65,7 +65,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Kills an instance that has calls in flight, and returns the number of the calls. Its registration stays.
+    /// Waits until an instance has calls in flight and kills it. Returns the number of those calls. Its registration stays.
     pub async fn kill(&mut self, n: usize) -> Result<u64> {
         self.members[n].is_alive = false;
         let backend = &mut self.members[n].backend;

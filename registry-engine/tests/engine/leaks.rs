@@ -8,7 +8,6 @@ use registry_engine::{Discovery, DiscoveryOptions, Reader, Updates, View};
 use registry_mem::Fault;
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
-use tokio::time::Instant;
 
 const SERVICES: usize = 50;
 
@@ -73,36 +72,36 @@ async fn assert_every_view_shows_its_instance(discovery: &Discovery) {
     }
 }
 
-async fn ten_thousand(threads: u64) {
+async fn ten_thousand_views(tasks: u64) {
     for seed in 0..2 {
         let world = World::new();
         for n in 0..SERVICES {
             world.put_as(&node_of(&name(n), "a")).await;
         }
-        let tasks = Handle::current().metrics().num_alive_tasks();
+        let alive = Handle::current().metrics().num_alive_tasks();
         let discovery = world.discovery(DiscoveryOptions::default());
-        let times = 10_000 / usize::try_from(threads).unwrap();
-        let churns: Vec<_> = (0..threads)
-            .map(|n| tokio::spawn(churn(discovery.clone(), seed * threads + n, times)))
+        let times = 10_000 / usize::try_from(tasks).unwrap();
+        let churns: Vec<_> = (0..tasks)
+            .map(|n| tokio::spawn(churn(discovery.clone(), seed * tasks + n, times)))
             .collect();
         for churn in churns {
             within(churn).await.unwrap();
         }
-        assert_nothing_leaks(&world, tasks).await;
+        assert_nothing_leaks(&world, alive).await;
         assert_every_view_shows_its_instance(&discovery).await;
-        assert_nothing_leaks(&world, tasks).await;
+        assert_nothing_leaks(&world, alive).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_views_leak_nothing_on_one_thread() {
-    ten_thousand(8).await;
+    ten_thousand_views(8).await;
 }
 
 #[test]
 fn ten_thousand_views_leak_nothing_on_four_threads() {
     let runtime = Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
-    runtime.block_on(ten_thousand(8));
+    runtime.block_on(ten_thousand_views(8));
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,9 +139,7 @@ async fn a_thousand_registrations_leak_nothing_however_they_end() {
             _ => within(registration.drain(millis(1))).await.unwrap(),
         }
     }
-    let start = Instant::now();
-    advance(millis(1)).await;
+    advance(millis(1)).await; // the tasks end at once, not after a timeout
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     assert_eq!(world.stored_ids().await, "");
-    assert!(start.elapsed() < secs(1));
 }

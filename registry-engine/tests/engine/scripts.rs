@@ -19,10 +19,10 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         for id in ["a", "b", "c"] {
             registrations.push(world.start(node(id)).await);
         }
-        let near = world.view(DiscoveryOptions::default()).await;
+        let faulted = world.view(DiscoveryOptions::default()).await;
         // The link of this client works, so only faults of the store itself affect it.
-        let far = World::over(world.store.clone()).view(no_retention()).await;
-        let (monitor, mut updates) = (Monitor::of(&near), changes(&near));
+        let healthy = World::over(world.store.clone()).view(no_retention()).await;
+        let (monitor, mut updates) = (Monitor::of(&faulted), changes(&faulted));
         within(world.link.play(&script)).await;
         advance(SETTLED).await;
 
@@ -30,7 +30,7 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         for registration in &registrations {
             assert!(registration.status().is_active(), "seed {seed}: {registration:?} {script}");
         }
-        for view in [&near, &far] {
+        for view in [&faulted, &healthy] {
             assert_eq!(shown(view), "a b c", "seed {seed}: {script}");
             assert_eq!(retained(view), "", "seed {seed}: {script}");
             assert!(view.status().is_live(), "seed {seed}: {script}");
@@ -64,9 +64,9 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         for registration in registrations {
             within(registration.stop()).await.unwrap();
         }
-        until_shown(&near, "").await;
-        until_shown(&far, "").await;
-        drop((near, far, updates, monitor));
+        until_shown(&faulted, "").await;
+        until_shown(&healthy, "").await;
+        drop((faulted, healthy, updates, monitor));
         advance(millis(1)).await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "seed {seed}: {script}");
         advance(3 * TTL).await;

@@ -21,7 +21,7 @@ enum State {
     Single(Singles),
     /// An event is decoded together with the other key of its instance.
     Pairs(Pairs),
-    /// An event only shows that its instance changed.
+    /// An event only shows that its instance changed: the reader then reads both keys again.
     Undecoded(ServiceLayout),
 }
 
@@ -34,8 +34,8 @@ struct Singles {
 }
 
 impl Decoder {
-    /// Starts from the existing keys. These must be complete if the layout has side keys, or if one of their
-    /// records is withdrawn.
+    /// Starts from the existing keys. Pass all keys of the service, unless the layout has no side keys and no
+    /// record is withdrawn.
     pub(crate) fn new<'a>(service: ServiceLayout, existing: impl Iterator<Item = Kv<'a>>) -> Self {
         let mut warned = false;
         let state = if service.has_side_keys() {
@@ -47,7 +47,8 @@ impl Decoder {
         Self { state, warned }
     }
 
-    /// Returns a decoder that reports each event of an instance's keys as a deletion, without decoding it.
+    /// Returns a decoder for an own-record watch. It decodes nothing, and reports each event of an instance's keys,
+    /// also a put, as a deletion: the watch then reads both keys again.
     pub(crate) fn undecoded(service: ServiceLayout) -> Self {
         Self { state: State::Undecoded(service), warned: false }
     }

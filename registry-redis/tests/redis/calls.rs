@@ -3,8 +3,8 @@
 use crate::support::{Operator, claim, holder_of, instance, load, next, one_shard, server, within};
 use registry_core::{CallOptions, Registry, Takeover};
 
-/// Counts the scripts that clients call or send. Reads of a feed are not counted, since they continue while a
-/// watch, or one dropped a moment ago, has its feed.
+/// Returns the number of scripts that clients have called or sent. The reads of a feed are not among them: they are
+/// `XREAD`s, and continue for a moment after the last watch is dropped.
 async fn scripts(operator: &mut Operator) -> u64 {
     let info: String = operator.run("INFO commandstats").await;
     let sent = ["evalsha", "eval"];

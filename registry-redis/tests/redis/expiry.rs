@@ -12,11 +12,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The documented delay (`docs/contract.md`) after which an expiry is seen on an idle machine.
+/// The delay after which an expiry is seen, without the round trip (`docs/contract.md`).
 const LATE: Duration = Duration::from_millis(100);
 
-/// Each feed has a random delay for its checks, up to 50 ms. Several feeds would reveal a feed with twice
-/// that delay.
+/// Each feed draws a random delay for its checks, up to 50 ms. Among several draws a limit that is twice as long would
+/// show.
 #[test]
 fn watched_leases_expire_within_the_delay_of_their_feeds() {
     const ROUND_TRIPS: Duration = Duration::from_millis(15);
@@ -70,7 +70,7 @@ fn watch_sees_leases_older_than_itself_expire_in_time() {
     });
 }
 
-/// Registers leases and lets them expire, more than one call deletes.
+/// Registers `count` leases and lets them expire.
 async fn register_expired(registry: &RedisRegistry, count: usize) -> Vec<Lease> {
     let ttl = Duration::from_millis(1500);
     let leases = register_many(registry, count, ttl).await;
@@ -222,8 +222,8 @@ fn clock_set_back_changes_no_lease() {
         let mut operator = Operator::of(&server).await;
         let later = |ms: &str| (ms.parse::<i64>().unwrap() + 3_600_000).to_string();
         operator
-            .edit_meta(|[.., lag, _, saved_at, _]| {
-                (*lag, *saved_at) = (later(lag), later(saved_at));
+            .edit_meta(|[.., clock_lag, _, saved_at, _]| {
+                (*clock_lag, *saved_at) = (later(clock_lag), later(saved_at));
             })
             .await;
         let mut watch = watch_from_now(&registry, "user.rpc").await;

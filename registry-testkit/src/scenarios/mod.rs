@@ -112,7 +112,7 @@ scenarios! {
         a_claim_that_names_a_holder_takes_a_vacant_id,
         an_update_does_not_change_the_holder,
         a_holder_that_registers_again_is_another_holder,
-        a_holder_from_before_a_rollback_is_not_its_successor,
+        a_holder_from_before_a_rollback_is_not_mistaken_for_the_one_after_it,
         a_superseded_lease_does_not_extend_its_successor,
         a_refused_claim_does_not_extend_the_holder,
         an_undecodable_record_holds_its_id_and_can_be_displaced if |traits| traits.remote,

@@ -32,7 +32,7 @@ pub(super) async fn the_last_claim_that_takes_over_wins(case: Case<'_>) {
     let mut leases = vec![first];
     let (_, mut watch) = case.follow(&user).await;
     for n in 1..4 {
-        // The winner's lease outlives the waits for the presence checks of the others.
+        // The last lease lives on while the superseded ones are renewed until their presence checks fail.
         let claim = if n < 3 { brief(&case) } else { long() };
         let taken = case.take_over(&version(&user, "1", n), &claim).await.unwrap();
         assert_eq!(put(next(&mut watch).await), version(&user, "1", n));
@@ -238,7 +238,9 @@ pub(super) async fn a_holder_that_registers_again_is_another_holder(case: Case<'
     case.keep_alive(&back).await.unwrap();
 }
 
-pub(super) async fn a_holder_from_before_a_rollback_is_not_its_successor(case: Case<'_>) {
+pub(super) async fn a_holder_from_before_a_rollback_is_not_mistaken_for_the_one_after_it(
+    case: Case<'_>,
+) {
     let user = service("user.rpc");
     case.register(&instance(&user, "0")).await;
     case.subject.backup().await;

@@ -91,7 +91,8 @@ async fn orphans_of_the_command_are_adopted_and_reaped() {
     assert_eq!(command.ended().await.code, 0);
 }
 
-/// Prevents a bug: the command inherited the URL of the registry, including its password.
+/// Regression: the command inherited the URL of the registry, including its password. The user's own `REGISTRY_URL`, which
+/// the tool ignores, is passed on.
 #[tokio::test]
 async fn the_command_gets_its_own_registry_url_and_not_that_of_the_tool() {
     let server = Etcd::start().await.expect("a server");

@@ -1,4 +1,4 @@
-//! The start of a registration: it reads the holder of the id before its first write.
+//! The start of a registration: with takeover, it reads the holder of the id before its first write.
 
 use super::phase::{InFlight, Phase, StartTakeover};
 use super::{Action, Effect, Moment, RegistrationMachine};
