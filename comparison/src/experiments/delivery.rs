@@ -169,10 +169,9 @@ mod tests {
 
     #[test]
     fn the_verdict_follows_from_the_figures() {
-        let spread = |min, max| Spread { median: min, min, max };
-        let (none, some) = (spread(0.0, 0.0), spread(3.0, 9.0));
+        let [none, some, at_times] = [[0.0; 2], [3.0, 9.0], [0.0, 9.0]].map(Spread::of);
         assert_eq!(judge(&[some, some], &[none, none]), Verdict::Confirmed);
         assert_eq!(judge(&[some, some], &[none, some]), Verdict::InPart);
-        assert_eq!(judge(&[some, spread(0.0, 9.0)], &[none, none]), Verdict::Refuted);
+        assert_eq!(judge(&[some, at_times], &[none, none]), Verdict::Refuted);
     }
 }

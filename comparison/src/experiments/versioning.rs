@@ -119,9 +119,7 @@ mod tests {
 
     #[test]
     fn the_verdict_follows_from_the_figures() {
-        let spread = |min, median, max| Spread { median, min, max };
-        let (none, some) = (spread(0.0, 0.0, 0.0), spread(1.0, 5.0, 9.0));
-        let at_times = spread(0.0, 5.0, 9.0);
+        let [none, some, at_times] = [[0.0; 2], [1.0, 9.0], [0.0, 9.0]].map(Spread::of);
         assert_eq!(judge(&[some, some, some], none), Verdict::InPart);
         assert_eq!(judge(&[some, at_times, some], none), Verdict::Refuted);
         assert_eq!(judge(&[none, none, none], none), Verdict::Refuted);
