@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use registry_testbed::servers::{Process, ServerOptions};
 use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
+use std::env;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{env, fmt};
 use tokio::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
@@ -31,13 +31,6 @@ pub(super) const SYNCS: &str = "fsync at every commit";
 
 /// The length of an appended record, about the length of a registry's record.
 const RECORD_LEN: usize = 300;
-
-/// How long it takes to append a record to a file and sync it to disk.
-#[derive(Clone, Copy, Debug)]
-pub struct SyncCost {
-    pub p50: Duration,
-    pub p99: Duration,
-}
 
 impl Level {
     pub const ALL: [Self; 4] = [Self::OnDisk, Self::WithinASecond, Self::Nothing, Self::Protocol];
@@ -77,28 +70,26 @@ impl Level {
     }
 }
 
-impl SyncCost {
-    pub fn of_disk() -> Result<Self> {
-        const TIMES: usize = 200;
-        let folder = tempfile::tempdir_in(disk()?)?;
-        let mut file = File::create(folder.path().join("log"))?;
-        let mut took = Vec::with_capacity(TIMES);
-        for _ in 0..TIMES {
-            let start = Instant::now();
-            file.write_all(&[b'x'; RECORD_LEN])?;
-            file.sync_data()?;
-            took.push(start.elapsed());
-        }
-        took.sort_unstable();
-        Ok(Self { p50: took[TIMES / 2], p99: took[TIMES * 99 / 100] })
-    }
+/// Measures and describes how long it takes to append a record to a file and sync it to disk.
+pub fn describe_sync_cost() -> Result<String> {
+    let [p50, p99] = sync_cost()?.map(|time| seconds(time.as_secs_f64()));
+    Ok(format!("to append {RECORD_LEN} bytes and sync takes p50 {p50}, p99 {p99}"))
 }
 
-impl fmt::Display for SyncCost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [p50, p99] = [self.p50, self.p99].map(|time| seconds(time.as_secs_f64()));
-        write!(f, "to append {RECORD_LEN} bytes and sync takes p50 {p50}, p99 {p99}")
+/// Returns the 50th and the 99th percentile of the time to append a record and sync it.
+fn sync_cost() -> Result<[Duration; 2]> {
+    const TIMES: usize = 200;
+    let folder = tempfile::tempdir_in(disk()?)?;
+    let mut file = File::create(folder.path().join("log"))?;
+    let mut took = Vec::with_capacity(TIMES);
+    for _ in 0..TIMES {
+        let start = Instant::now();
+        file.write_all(&[b'x'; RECORD_LEN])?;
+        file.sync_data()?;
+        took.push(start.elapsed());
     }
+    took.sort_unstable();
+    Ok([took[TIMES / 2], took[TIMES * 99 / 100]])
 }
 
 /// Returns the first of the usual folders that is on a disk.
@@ -152,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_sync_to_disk_takes_time() {
-        let cost = SyncCost::of_disk().unwrap();
-        assert!(Duration::ZERO < cost.p50 && cost.p50 <= cost.p99, "{cost:?}");
+        let [p50, p99] = sync_cost().unwrap();
+        assert!(Duration::ZERO < p50 && p50 <= p99, "{p50:?}, {p99:?}");
     }
 }

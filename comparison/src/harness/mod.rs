@@ -23,7 +23,7 @@ pub use self::fixture::ServiceFixture;
 pub use self::fleet::Fleet;
 pub use self::heap::Heap;
 pub use self::latch::CountdownLatch;
-pub use self::levels::{Level, SyncCost};
+pub use self::levels::{Level, describe_sync_cost};
 pub use self::machine::{StealTime, as_f64, process_time, resident, thread_time};
 pub use self::observe::{Change, Client, Event, EventLog, Values};
 pub use self::paired::{Comparison, Plan, Spread, compare, compare_anew, in_turns, plan, prepare};

@@ -8,7 +8,7 @@ use self::expiry::Expirations;
 use self::pushes::{AtLevel, Run};
 use super::observers::ObserverArm;
 use super::{Effort, Progress};
-use crate::harness::{Level, Spread, StoreOptions, SyncCost};
+use crate::harness::{Level, Spread, StoreOptions, describe_sync_cost};
 use crate::report::finding::{Advice, Choice, Exhibit, Finding, Verdict};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ struct Figures {
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Value> {
     let pushes = pushes::run(&at, effort, progress).await?;
     let (servers, expirations) = expiry::run(&at, effort, progress).await?;
-    let disk = SyncCost::of_disk()?.to_string();
+    let disk = describe_sync_cost()?;
     Ok(serde_json::to_value(Figures { pushes, expirations, servers, disk })?)
 }
 
@@ -146,10 +146,8 @@ fn level_exhibit(level: Level, at: &AtLevel, disk: &str) -> Exhibit {
             exhibit.notes.push(format!("{name} did not keep up in {behind} of {rounds} rounds"));
         }
         let of = |figure: fn(&Run) -> f64| Spread::of(runs.iter().map(figure)).rounded(2);
-        let (p50, p90, p99) =
-            (of(|run| run.seen.p50), of(|run| run.seen.p90), of(|run| run.seen.p99));
-        let acknowledged = of(|run| run.acknowledged.p50);
-        exhibit.add(name, [p50, p90, p99, acknowledged]);
+        let seen = [of(|run| run.seen.p50), of(|run| run.seen.p90), of(|run| run.seen.p99)];
+        exhibit.add(name, seen.into_iter().chain([of(|run| run.acknowledged.p50)]));
     }
     exhibit
 }
@@ -161,14 +159,12 @@ fn expiry_exhibit(servers: &[String], late: &Expirations) -> Exhibit {
     let mut exhibit = Exhibit::new("How late an expiry is seen, in ms", &columns);
     exhibit.notes = servers.to_vec();
     for arm in expiry::ARMS {
-        let runs = late.values().map(|arms| &arms[&arm]);
-        let of = |runs: &Vec<Percentiles>, figure: fn(&Percentiles) -> f64| {
-            Spread::of(runs.iter().map(figure)).rounded(1)
-        };
-        exhibit.add(
-            arm.name(),
-            runs.flat_map(|runs| [of(runs, |late| late.p50), of(runs, |late| late.max)]),
-        );
+        let cells = late.values().flat_map(|arms| {
+            let runs = arms[&arm].iter();
+            let of = |figure: fn(&_) -> f64| Spread::of(runs.clone().map(figure)).rounded(1);
+            [of(|late: &Percentiles| late.p50), of(|late| late.max)]
+        });
+        exhibit.add(arm.name(), cells);
     }
     exhibit
 }
@@ -188,14 +184,13 @@ mod tests {
 
     #[test]
     fn the_verdict_follows_from_the_figures() {
-        let spread = |min, median, max| Spread { median, min, max };
-        let (less, more) = (spread(0.4, 0.5, 0.6), spread(1.2, 1.5, 2.0));
+        let [less, more, at_times] = [[0.4, 0.6], [1.2, 2.0], [0.9, 2.0]].map(Spread::of);
         assert_eq!(judge(&[less, less], less), Verdict::Refuted);
         assert_eq!(judge(&[less, less], more), Verdict::InPart);
         assert_eq!(judge(&[less, more], less), Verdict::InPart);
-        assert_eq!(judge(&[less, spread(0.9, 1.5, 2.0)], less), Verdict::Refuted);
+        assert_eq!(judge(&[less, at_times], less), Verdict::Refuted);
         assert_eq!(judge(&[more, more], less), Verdict::Confirmed);
-        assert_eq!(judge(&[less], spread(0.9, 1.5, 2.0)), Verdict::Refuted, "not in every round");
+        assert_eq!(judge(&[less], at_times), Verdict::Refuted, "not in every round");
         assert_eq!(judge(&[], more), Verdict::InPart);
     }
 }

@@ -8,7 +8,7 @@ use self::servers::Mode;
 use self::syncs::REGISTRATIONS;
 use super::{Effort, Progress, poll, side_by_side, wait_until};
 use crate::arms::TTL;
-use crate::harness::{Server, Spread, StoreOptions, SyncCost, as_f64};
+use crate::harness::{Server, Spread, StoreOptions, as_f64, describe_sync_cost};
 use crate::report::finding::{Advice, Choice, Exhibit, Finding, Verdict};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::try_join_all;
@@ -52,7 +52,7 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
     let after = crash_after(effort);
     let once = async |mode: Mode, _| round(mode, &at, after).await.with_context(|| mode.name());
     let runs = side_by_side(&Mode::ALL, effort, progress, once).await?;
-    Ok(serde_json::to_value(Figures { runs, disk: SyncCost::of_disk()?.to_string() })?)
+    Ok(serde_json::to_value(Figures { runs, disk: describe_sync_cost()? })?)
 }
 
 fn crash_after(effort: Effort) -> Duration {
@@ -61,8 +61,7 @@ fn crash_after(effort: Effort) -> Duration {
 
 async fn round(mode: Mode, at: &StoreOptions, after: Duration) -> Result<Run> {
     let (acknowledged, lost) = crash(mode, at, after).await?;
-    let unsynced = syncs::count_unsynced(mode, at).await;
-    let unsynced = unsynced.map_err(|error| format!("{error:#}"));
+    let unsynced = syncs::count_unsynced(mode, at).await.map_err(|error| format!("{error:#}"));
     let listed = survive_outage(mode, at).await?;
     Ok(Run { acknowledged, lost, unsynced, listed })
 }
@@ -221,12 +220,11 @@ mod tests {
 
     #[test]
     fn the_verdict_follows_from_the_figures() {
-        let spread = |min, max| Spread { median: min, min, max };
-        let (none, some) = (spread(0.0, 0.0), spread(3.0, 9.0));
+        let [none, some, at_times] = [[0.0; 2], [3.0, 9.0], [0.0, 9.0]].map(Spread::of);
         assert_eq!(judge(some, none, none), Verdict::InPart);
         assert_eq!(judge(some, some, none), Verdict::Confirmed);
         assert_eq!(judge(some, none, some), Verdict::Refuted);
         assert_eq!(judge(none, none, none), Verdict::Refuted);
-        assert_eq!(judge(spread(0.0, 9.0), none, none), Verdict::Refuted, "not in every round");
+        assert_eq!(judge(at_times, none, none), Verdict::Refuted, "not in every round");
     }
 }
