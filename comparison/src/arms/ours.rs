@@ -18,19 +18,13 @@ pub struct Ours {
 }
 
 impl Ours {
-    pub fn new(registry: impl Registry) -> Self {
-        Self::from(Arc::new(registry) as Arc<dyn Registry>)
+    pub fn new(registry: Arc<dyn Registry>) -> Self {
+        let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
+        Self { registry, discovery }
     }
 
     async fn claim(&self, request: &Request, claim: &Claim) -> Result<Lease> {
         Ok(self.registry.register(&request.instance, claim, &CallOptions::DEFAULT).await?)
-    }
-}
-
-impl From<Arc<dyn Registry>> for Ours {
-    fn from(registry: Arc<dyn Registry>) -> Self {
-        let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
-        Self { registry, discovery }
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn observe_fault(
         let mut seen = None;
         while timeout(SILENCE, converge(workload, log)).await.is_err() {
             // An observer that never converges is a result, not an error.
-            if seen.replace(log.events().len()) == Some(log.events().len()) {
+            if seen.replace(log.borrow().len()) == Some(log.borrow().len()) {
                 break;
             }
         }
@@ -80,13 +80,13 @@ async fn converge(written: &[Change], log: &EventLog) -> Result<()> {
 
 /// Waits until the observer has seen an event. Searches from the latest, which is faster.
 pub(super) async fn wait_for(log: &EventLog, event: &Event) -> Result<()> {
-    let is_seen = || log.events().iter().rev().any(|(_, seen)| seen == event);
+    let is_seen = || log.borrow().iter().rev().any(|(_, seen)| seen == event);
     let missing = format!("the observer does not see {event:?}");
     wait_until(&missing, is_seen).await
 }
 
 fn score_of(written: &[Change], log: &EventLog) -> Score {
-    score(written, log.events().iter().map(|(_, event)| event))
+    score(written, log.borrow().iter().map(|(_, event)| event))
 }
 
 pub(super) fn spread(scores: &[Score], figure: fn(&Score) -> usize) -> Spread {

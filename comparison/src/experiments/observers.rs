@@ -1,7 +1,7 @@
 //! The arms of the experiments: the usual designs on plain Redis, etcd's own watch, and the registry.
 
-use crate::arms::{Arm, Keyspace, Ours, Publish, RawEtcd};
-use crate::harness::observe::ArmClient;
+use crate::arms::{Keyspace, Ours, Publish, RawEtcd};
+use crate::harness::observe::client;
 use crate::harness::stores::connect;
 use crate::harness::{Client, EtcdServer, RedisLink, RedisServer, StoreOptions};
 use anyhow::{Context, Result};
@@ -81,9 +81,6 @@ impl ObserverArm {
         service: &str,
         options: ClientOptions,
     ) -> Result<Box<dyn Client>> {
-        fn client(arm: impl Arm, service: &str, len: usize) -> Result<Box<dyn Client>> {
-            Ok(Box::new(ArmClient::new(arm, service, len)?))
-        }
         let (len, redis) = (options.payload_len, || RedisLink::new(url, options.patience));
         match self {
             Self::Publish => client(Publish::<false>(redis()?), service, len),
@@ -94,7 +91,7 @@ impl ObserverArm {
                 client(RawEtcd::connect(&url).await?, service, len)
             }
             Self::OursOnRedis | Self::OursOnEtcd => {
-                client(Ours::from(connect(url).await?), service, len)
+                client(Ours::new(connect(url).await?), service, len)
             }
         }
     }
@@ -142,10 +139,9 @@ impl Servers {
     }
 
     pub fn url(&self, arm: ObserverArm) -> Result<&str> {
+        let etcd = || self.etcd.as_ref().context("etcd does not take part");
         Ok(match arm {
-            _ if arm.is_on_etcd() => {
-                self.etcd.as_ref().context("etcd does not take part")?.etcd.url()
-            }
+            _ if arm.is_on_etcd() => etcd()?.etcd.url(),
             ObserverArm::Keyspace => self.notifying.redis.url(),
             _ => self.redis.redis.url(),
         })

@@ -5,7 +5,7 @@ use crate::workloads::expiry::{self, ExpiryPlan};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use registry_core::{self as core, InstanceId, ServiceName};
-use std::cell::{Ref, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -38,8 +38,7 @@ pub enum Event {
 }
 
 /// The events that an observer saw, with their times.
-#[derive(Debug, Default)]
-pub struct EventLog(RefCell<Vec<(Instant, Event)>>);
+pub type EventLog = RefCell<Vec<(Instant, Event)>>;
 
 /// A client of one service through any arm.
 #[async_trait(?Send)]
@@ -58,7 +57,7 @@ pub trait Client {
     async fn expirations(&self, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>>;
 }
 
-pub struct ArmClient<A: Arm> {
+struct ArmClient<A: Arm> {
     arm: A,
     service: ServiceName,
     /// The payload of each written instance, in addition to its value.
@@ -74,31 +73,23 @@ impl Change {
     }
 }
 
-impl EventLog {
-    fn record(&self, event: Event) {
-        self.0.borrow_mut().push((Instant::now(), event));
-    }
-
-    pub fn events(&self) -> Ref<'_, [(Instant, Event)]> {
-        Ref::map(self.0.borrow(), Vec::as_slice)
-    }
+/// Returns a client of a service through an arm.
+pub fn client(arm: impl Arm, service: &str, payload_len: usize) -> Result<Box<dyn Client>> {
+    let (service, payload) = (service.parse()?, "x".repeat(payload_len));
+    Ok(Box::new(ArmClient { arm, service, payload, leases: HashMap::new() }))
 }
 
 impl<A: Arm> ArmClient<A> {
-    pub fn new(arm: A, service: &str, payload_len: usize) -> Result<Self> {
-        let (service, payload) = (service.parse()?, "x".repeat(payload_len));
-        Ok(Self { arm, service, payload, leases: HashMap::new() })
-    }
-
     /// Follows the service until the watch fails. Without a cursor it starts with a full read.
     async fn follow_watch(&self, log: &EventLog, cursor: &mut Option<A::Cursor>) -> Result<()> {
         let (arm, service) = (&self.arm, &self.service);
+        let record = |event| log.borrow_mut().push((Instant::now(), event));
         let read_all = async |event: fn(Values) -> Event| {
             let loaded = arm.load(service).await?;
             let value = |record: &core::Record| (number(record.id()), record.instance().weight());
             let values = loaded.iter().map(value).collect();
-            let is_first = log.events().is_empty();
-            log.record(if is_first { Event::Initial(values) } else { event(values) });
+            let is_first = log.borrow().is_empty();
+            record(if is_first { Event::Initial(values) } else { event(values) });
             anyhow::Ok(())
         };
         let resumes = A::RECOVERY == Recovery::Resume;
@@ -115,14 +106,14 @@ impl<A: Arm> ArmClient<A> {
         } else if A::RECOVERY == Recovery::Reread {
             read_all(Event::Reread).await?;
         }
-        log.record(Event::Watching);
+        record(Event::Watching);
         loop {
             for change in arm.next(&mut watch).await? {
                 let value = match &change {
                     core::Change::Put(record) => Some(record.instance().weight()),
                     core::Change::Delete(_) => None,
                 };
-                log.record(Event::Change(Change { id: number(change.id()), value }));
+                record(Event::Change(Change { id: number(change.id()), value }));
             }
             if resumes {
                 *cursor = Some(arm.position(&watch));

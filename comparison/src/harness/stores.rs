@@ -142,7 +142,7 @@ impl Server {
     }
 
     pub async fn ours(&self) -> Result<Box<dyn Contender>> {
-        Ok(Box::new(Ours::from(self.registry().await?)))
+        Ok(Box::new(Ours::new(self.registry().await?)))
     }
 
     /// Connects the raw client arm. Memory has none.

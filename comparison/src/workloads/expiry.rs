@@ -102,7 +102,7 @@ mod tests {
         };
         for store in Store::ALL {
             let server = Server::start(store).await.unwrap();
-            let ours = Ours::from(server.registry().await.unwrap());
+            let ours = Ours::new(server.registry().await.unwrap());
             let mut late = observe(&ours, plan).await.unwrap();
             // The raw arm of Redis expires no leases.
             if let Server::Etcd(server) = &server {

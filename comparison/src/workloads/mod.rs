@@ -23,8 +23,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_core::{Claim, Instance, LeaseId, ServiceName};
 use registry_mem::MemRegistry;
 use std::fmt;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -50,24 +50,6 @@ pub enum Workload {
     Follow(usize),
     /// Open a watch from a cursor before this many changes, and read the changes.
     Resume(usize),
-}
-
-impl Workload {
-    /// Prepares the workload for an arm, with its own service.
-    async fn prepare<A: Arm>(self, arm: A) -> Result<BoxTimed> {
-        let generator = RequestGenerator::new(self)?;
-        match self {
-            Self::Register => Ok(register::prepare(arm, generator, false)),
-            Self::RegisterMore => Ok(register::prepare(arm, generator, true)),
-            Self::Deregister => Ok(deregister::prepare(arm, generator)),
-            Self::Update => update::prepare(arm, generator).await,
-            Self::KeepAlive => keep_alive::prepare(arm, generator).await,
-            Self::Load(count) => load::prepare(arm, generator, count).await,
-            Self::RegisterToWatch => register_to_watch::prepare(arm, generator).await,
-            Self::Follow(count) => follow::prepare(arm, generator, count).await,
-            Self::Resume(count) => resume::prepare(arm, generator, count).await,
-        }
-    }
 }
 
 impl fmt::Display for Workload {
@@ -151,13 +133,25 @@ impl<T, F: AsyncFnMut() -> Result<T>> Timed for Repeated<F> {
 /// An [`Arm`] as a trait object.
 #[async_trait(?Send)]
 pub trait Contender {
+    /// Prepares a workload with its own service.
     async fn prepare(&self, workload: Workload) -> Result<BoxTimed>;
 }
 
 #[async_trait(?Send)]
 impl<A: Arm> Contender for A {
     async fn prepare(&self, workload: Workload) -> Result<BoxTimed> {
-        workload.prepare(self.clone()).await
+        let (arm, generator) = (self.clone(), RequestGenerator::new(workload)?);
+        match workload {
+            Workload::Register => Ok(register::prepare(arm, generator, false)),
+            Workload::RegisterMore => Ok(register::prepare(arm, generator, true)),
+            Workload::Deregister => Ok(deregister::prepare(arm, generator)),
+            Workload::Update => update::prepare(arm, generator).await,
+            Workload::KeepAlive => keep_alive::prepare(arm, generator).await,
+            Workload::Load(count) => load::prepare(arm, generator, count).await,
+            Workload::RegisterToWatch => register_to_watch::prepare(arm, generator).await,
+            Workload::Follow(count) => follow::prepare(arm, generator, count).await,
+            Workload::Resume(count) => resume::prepare(arm, generator, count).await,
+        }
     }
 }
 
@@ -200,7 +194,7 @@ async fn with_deadline<T>(label: &str, task: impl Future<Output = Result<T>>) ->
 /// A change to a full history also drops its oldest batch. A short history is full after few changes, so all registries
 /// pay that cost. With the default length, a registry whose history is not full yet would look faster for seconds.
 pub async fn mem_with_others(services: usize) -> Result<Ours> {
-    let mem = Ours::new(MemRegistry::with_history_limit(1_000));
+    let mem = Ours::new(Arc::new(MemRegistry::with_history_limit(1_000)));
     for n in 0..services {
         let service = ServiceName::new(format!("other-{n}"))?;
         mem.register(&RequestGenerator { service, drawn: 0 }.request()?).await?;

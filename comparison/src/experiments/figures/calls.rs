@@ -47,15 +47,14 @@ pub(super) async fn etcd(quick: bool) -> Result<Figures> {
 pub(super) async fn redis(quick: bool) -> Result<Figures> {
     let server = Server::start(Store::Redis).await?;
     let mut figures = compare_all(&server, &ON_REDIS, quick).await?;
-    let Server::Redis(server) = server else { return Ok(figures) };
+    let Server::Redis(redis) = &server else { return Ok(figures) };
     for (workload, _) in &ON_REDIS[..2] {
-        let raw = script_costs(&server, &server.raw().await?, *workload).await?;
-        let ours = script_costs(&server, &Ours::new(server.registry().await?), *workload).await?;
-        let figure =
-            Figure::counted(format!("{workload}: scripts (raw {})", raw.count), ours.count, "");
-        figures.add(figure.exactly(raw.count));
-        let name = format!("{workload}: time of its scripts on the server (raw {:.1})", raw.micros);
-        figures.add(Figure::timed(name, ours.micros, "us"));
+        let [raw_count, raw_micros] = scripts(redis, &redis.raw().await?, *workload).await?;
+        let [count, micros] = scripts(redis, &*server.ours().await?, *workload).await?;
+        let name = format!("{workload}: scripts (raw {raw_count})");
+        figures.add(Figure::counted(name, count, "").exactly(raw_count));
+        let name = format!("{workload}: time of its scripts on the server (raw {raw_micros:.1})");
+        figures.add(Figure::timed(name, micros, "us"));
     }
     figures
         .note("raw makes comparable writes with one script, checks nothing, and has no deadlines");
@@ -72,8 +71,7 @@ async fn compare_all(server: &Server, rows: &[Row], quick: bool) -> Result<Figur
             prepare([&*ours, &*raw, &*control], *workload).await
         };
         let compared = compare_anew(plan(quick), runners).await?;
-        let target = |figure: Figure| figure.at_most(*limit);
-        figures.add_comparison(workload, ["ours", "raw"], &compared, target);
+        figures.add_comparison(workload, ["ours", "raw"], &compared, |x| x.at_most(*limit));
     }
     figures.note(server.description());
     figures.note("p50 of alternating calls, with new connections in each round");
@@ -91,7 +89,7 @@ async fn add_bytes(
     let address = server.address.parse()?;
     let proxies = [Proxy::start(address).await?, Proxy::start(address).await?];
     let [ours, raw] = proxies.each_ref().map(Proxy::address);
-    let ours = Ours::from(connect(&format!("etcd://{ours}/{REGISTRY_PREFIX}")).await?);
+    let ours = Ours::new(connect(&format!("etcd://{ours}/{REGISTRY_PREFIX}")).await?);
     let ours = bytes(&ours, counted, calls, &proxies[0]).await?;
     let raw = RawEtcd::connect(&format!("http://{raw}")).await?;
     let raw = bytes(&raw, counted, calls, &proxies[1]).await?;
@@ -119,23 +117,13 @@ async fn bytes(arm: &dyn Contender, workload: Workload, calls: u32, proxy: &Prox
     Ok(bytes / f64::from(calls))
 }
 
-/// The number of scripts of one call and its cleanup, and their time on the server.
-struct ScriptCosts {
-    count: f64,
-    micros: f64,
-}
-
-async fn script_costs(
-    server: &RedisServer,
-    arm: &dyn Contender,
-    workload: Workload,
-) -> Result<ScriptCosts> {
+/// Returns the number of scripts of one call and its cleanup, and their microseconds on the server.
+async fn scripts(redis: &RedisServer, arm: &dyn Contender, workload: Workload) -> Result<[f64; 2]> {
     const CALLS: u32 = 1000;
     let mut runner = Runner::prepare("counted", arm, workload).await?;
-    let before = server.counts().await?.scripts()?;
+    let before = redis.counts().await?.scripts()?;
     runner.time(CALLS.into()).await?;
-    let after = server.counts().await?.scripts()?;
+    let after = redis.counts().await?.scripts()?;
     runner.finish().await?;
-    let [count, micros] = [0, 1].map(|n| (after[n] - before[n]) / f64::from(CALLS));
-    Ok(ScriptCosts { count, micros })
+    Ok([0, 1].map(|n| (after[n] - before[n]) / f64::from(CALLS)))
 }

@@ -39,7 +39,7 @@ async fn measure<A: Arm>(
     raw: impl AsyncFn() -> Result<A>,
 ) -> Result<()> {
     let mut generator = RequestGenerator::new(Workload::Load(INSTANCES))?;
-    let _ours = generator.register(&Ours::from(connect(url).await?), INSTANCES).await?;
+    let _ours = generator.register(&Ours::new(connect(url).await?), INSTANCES).await?;
     let _raw = generator.register(&raw().await?, INSTANCES).await?;
     let service = &generator.service;
     let samples = in_turns(rounds, async |arm| {

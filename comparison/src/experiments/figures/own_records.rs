@@ -43,7 +43,7 @@ pub(super) fn figures(store: Store, quick: bool) -> Result<Figures> {
 /// Measures how soon 100 records deleted together are registered again, alternating with the raw client.
 async fn measure_restoration(figures: &mut Figures, store: Store, rounds: usize) -> Result<()> {
     let server = Server::start(store).await?;
-    let observer = Ours::from(server.registry().await?);
+    let observer = Ours::new(server.registry().await?);
     let (services, instances) = spread(1, DELETED_COUNT)?;
     let service = &services[0];
     let _registrations = start_all(&Arc::new(server.registry().await?), instances, TTL).await?;

@@ -3,7 +3,7 @@
 use super::OUR_ARM;
 use crate::arms::Ours;
 use crate::arms::etcd::{RAW_PREFIX, watch_options};
-use crate::harness::fixture::LONG;
+use crate::harness::fixture::{LONG, service};
 use crate::harness::{
     Comparison, EtcdServer, Figure, Figures, Plan, Server, Store, as_f64, compare, in_turns,
     prepare,
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 pub(super) async fn etcd(quick: bool) -> Result<Figures> {
     let (many, rounds) = if quick { (500, 3) } else { (10_000, 21) };
     let mut figures = Figures::default();
-    let names = (0..many).map(name).collect::<Result<Vec<_>>>()?;
+    let names = (0..many).map(service).collect::<Result<Vec<_>>>()?;
     Box::pin(open(&mut figures, &names, rounds)).await?;
     events(&mut figures, Store::Etcd, &names, quick).await?;
     reopen(&mut figures, &names).await?;
@@ -32,7 +32,7 @@ pub(super) async fn etcd(quick: bool) -> Result<Figures> {
 
 pub(super) async fn redis(quick: bool) -> Result<Figures> {
     let mut figures = Figures::default();
-    let names = (0..if quick { 50 } else { 1_000 }).map(name).collect::<Result<Vec<_>>>()?;
+    let names = (0..if quick { 50 } else { 1_000 }).map(service).collect::<Result<Vec<_>>>()?;
     events(&mut figures, Store::Redis, &names, quick).await?;
     Ok(figures)
 }
@@ -112,7 +112,7 @@ async fn events(
     let registry = crowded.registry().await?;
     let crowd = WatchOpener::new(registry.clone(), names).await?;
     let (_, watches) = crowd.open(&crowd.cursors().await?).await?;
-    let arms = (Ours::from(registry), quiet.ours().await?, quiet.ours().await?);
+    let arms = (Ours::new(registry), quiet.ours().await?, quiet.ours().await?);
     let runners = prepare([&arms.0, &*arms.1, &*arms.2], Workload::RegisterToWatch).await?;
     let rounds = compare(runners, Plan { rounds, round, turns: 3, batch: 1 }).await?;
     let compared = Comparison::new(&rounds);
@@ -126,10 +126,6 @@ async fn events(
     figures.note(crowded.description());
     figures.note("an event: p50 from before the call of `register` until a watch yields the change, on a server with many watches and on a server with one watch");
     Ok(())
-}
-
-fn name(n: usize) -> Result<ServiceName> {
-    Ok(format!("payments.service-{n:05}").parse()?)
 }
 
 /// A registry that opens watches. Its open watch spares the check of cursors that are loaded after it.

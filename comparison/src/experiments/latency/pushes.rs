@@ -48,8 +48,12 @@ pub(super) async fn run(
     let changes = if effort.quick { 100 } else { 600 };
     let mut levels = BTreeMap::new();
     for level in Level::ALL {
-        let (servers, descriptions) = start(level, at).await?;
-        let mut found = AtLevel { servers: descriptions, runs: BTreeMap::new() };
+        let mut servers = Servers::start(level.servers(at)?).await?;
+        let mut found = AtLevel { servers: servers.descriptions(), runs: BTreeMap::new() };
+        if let Some(why) = level.unsupported_by(&found.servers[1]) {
+            servers.etcd = None;
+            found.servers[1] = format!("not on etcd: {why}");
+        }
         // A full read after a reconnect makes no difference where nothing disconnects.
         let takes_part =
             |arm: &ObserverArm| *arm != ObserverArm::PublishAndReread && servers.url(*arm).is_ok();
@@ -72,16 +76,6 @@ pub(super) async fn run(
     Ok(levels)
 }
 
-async fn start(level: Level, at: &StoreOptions) -> Result<(Servers, Vec<String>)> {
-    let mut servers = Servers::start(level.servers(at)?).await?;
-    let mut descriptions = servers.descriptions();
-    if let Some(why) = level.unsupported_by(&descriptions[1]) {
-        servers.etcd = None;
-        descriptions[1] = format!("not on etcd: {why}");
-    }
-    Ok((servers, descriptions))
-}
-
 /// Writes each change when it is due, regardless of how long the previous one took.
 async fn push(writer: &mut dyn Client, log: &EventLog, changes: u32) -> Result<Run> {
     let change = |n: u32| Change::round_robin(n, INSTANCES);
@@ -101,7 +95,7 @@ async fn push(writer: &mut dyn Client, log: &EventLog, changes: u32) -> Result<R
     let kept_up = start.elapsed() < INTERVAL * (changes + 5);
     let last = Event::Change(change(first + changes - 1));
     wait_for(log, &last).await?;
-    let seen = Percentiles::of(latencies(&due, &log.events())?);
+    let seen = Percentiles::of(latencies(&due, &log.borrow())?);
     Ok(Run { seen, acknowledged: Percentiles::of(acknowledged), kept_up })
 }
 

@@ -4,7 +4,7 @@ use super::super::deployment::{Deployment, Topology};
 use super::super::observers::{OBSERVER, ObserverArm};
 use crate::arms::{Ours, Request};
 use crate::harness::Client;
-use crate::harness::observe::ArmClient;
+use crate::harness::observe;
 use crate::harness::stores::connect;
 use anyhow::Result;
 use async_trait::async_trait;
@@ -77,7 +77,7 @@ pub(super) async fn open(
         return Ok((Some(minority), open(majority, None).await?));
     }
     let open = |registry: Arc<dyn Registry>| {
-        let client = Box::new(ArmClient::new(Ours::from(registry.clone()), SERVICE, 0)?);
+        let client = observe::client(Ours::new(registry.clone()), SERVICE, 0)?;
         let instances = Instances::Kept(registry);
         anyhow::Ok(SideClient { client, after_heal: None, instances })
     };
