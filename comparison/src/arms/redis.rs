@@ -1,5 +1,6 @@
 //! Redis through its raw client.
 
+use super::etcd::RAW_PREFIX;
 use super::{Arm, Request, decoded};
 use anyhow::{Context, Result, ensure};
 use redis::aio::MultiplexedConnection;
@@ -7,9 +8,6 @@ use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, Script};
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 use std::sync::LazyLock;
-
-/// The prefix of the raw client's keys. It is as long as the registry's prefix.
-const RAW_PREFIX: &str = "figures-raw_";
 
 /// The page length of the registry.
 const PAGE_LEN: usize = 1000;
@@ -124,12 +122,8 @@ impl Arm for RawRedis {
         let lease = Self::lease(request);
         let ttl = request.ttl_millis()?.to_string();
         let mut call = REGISTER.key(&keys(&lease.service)[..]);
-        call.arg(&lease.member)
-            .arg(&lease.lease_id)
-            .arg(&ttl)
-            .arg(request.record()?)
-            .arg(DUMMY_DIGEST);
-        call.arg(lease.service.as_str()).arg(DUMMY_DEADLINE);
+        call.arg(&lease.member).arg(&lease.lease_id).arg(&ttl).arg(request.record()?);
+        call.arg(DUMMY_DIGEST).arg(lease.service.as_str()).arg(DUMMY_DEADLINE);
         let (status, _): (String, u64) = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
         Ok(lease)
@@ -172,9 +166,9 @@ impl Arm for RawRedis {
     }
 
     async fn cursor(&self, service: &ServiceName) -> Result<String> {
-        let mut get = redis::cmd("GET");
-        get.arg(&keys(service)[0]);
-        let revision: Option<u64> = get.query_async(&mut self.commands.clone()).await?;
+        let [key, ..] = keys(service);
+        let revision: Option<u64> =
+            redis::cmd("GET").arg(key).query_async(&mut self.commands.clone()).await?;
         Ok(format!("{}-0", revision.unwrap_or_default()))
     }
 

@@ -6,7 +6,7 @@ use crate::arms::etcd::connect;
 use anyhow::{Context, Result};
 use etcd_client::Client;
 use registry_etcd::EtcdRegistry;
-use registry_testbed::servers::{Etcd, Process, ServerOptions};
+use registry_testbed::servers::{Etcd, ServerOptions};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -115,26 +115,22 @@ impl Metrics {
             let is_meant = label.as_ref().is_none_or(|label| labels.contains(label.as_str()));
             is_meant.then(|| value.parse::<f64>().ok())?
         });
-        let values: Vec<f64> = values.collect();
-        let known = (!values.is_empty()).then(|| values.iter().sum());
-        known.with_context(|| format!("etcd has no metric `{name}` with the label {label:?}"))
+        let sum = values.reduce(|sum, value| sum + value);
+        sum.with_context(|| format!("etcd has no metric `{name}` with the label {label:?}"))
     }
 }
 
 async fn describe(etcd: &mut Etcd) -> Result<String> {
     let status = connect(&etcd.endpoint()).await?.maintenance_client().status().await?;
-    let unknown = |_| "an external server: its persistence is unknown".to_owned();
-    let persistence = etcd.process().map_or_else(unknown, |process| durability(process));
-    Ok(format!("etcd {}, {persistence}", status.version()))
-}
-
-/// Returns how an etcd that this process started persists a write.
-fn durability(process: &Process) -> String {
+    let version = status.version();
+    let Ok(process) = etcd.process() else {
+        return Ok(format!("etcd {version}, an external server: its persistence is unknown"));
+    };
     let cmd = process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
     let syncs = match cmd {
         Some(cmd) if cmd.contains("--unsafe-no-fsync") => "no fsync",
         Some(_) => SYNCS,
         None => "fsync unknown",
     };
-    format!("{syncs}, {}", placement(process))
+    Ok(format!("etcd {version}, {syncs}, {}", placement(process)))
 }

@@ -1,5 +1,6 @@
 //! A Redis server and its counters.
 
+use super::etcd_server::REGISTRY_PREFIX;
 use super::levels::placement;
 use crate::arms::RawRedis;
 use crate::arms::redis::connect;
@@ -7,9 +8,6 @@ use anyhow::{Context, Result};
 use registry_redis::RedisRegistry;
 use registry_testbed::servers::{Redis, ServerOptions};
 use std::collections::HashMap;
-
-/// The prefix of the registry's keys.
-const REGISTRY_PREFIX: &str = "figures-ours";
 
 pub struct RedisServer {
     pub redis: Redis,
@@ -39,14 +37,11 @@ impl RedisServer {
     }
 
     pub async fn counts(&self) -> Result<Counts> {
-        let mut connection = connect(bare(self.redis.url())).await?;
-        let mut info = String::new();
-        for section in ["commandstats", "cpu"] {
-            let text: String = redis::cmd("INFO").arg(section).query_async(&mut connection).await?;
-            info.push_str(&text);
-        }
-        let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await?;
-        Ok(Counts { info, clients })
+        let mut pipe = redis::pipe();
+        pipe.cmd("INFO").arg("commandstats").cmd("INFO").arg("cpu").cmd("CLIENT").arg("LIST");
+        let (commands, cpu, clients): (String, String, String) =
+            pipe.query_async(&mut connect(bare(self.redis.url())).await?).await?;
+        Ok(Counts { info: commands + &cpu, clients })
     }
 }
 
