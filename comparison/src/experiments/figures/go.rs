@@ -34,8 +34,7 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
         folder: tempfile::tempdir()?,
     };
     let mut figures = Figures::default();
-    let rounds = if quick { 3 } else { 21 };
-    fleet.measure_registration(&mut figures, rounds).await?;
+    fleet.measure_registration(&mut figures, if quick { 3 } else { 21 }).await?;
     fleet.measure_restoration(&mut figures, if quick { 1 } else { 7 }).await?;
     let many = if quick { 50 } else { 1_000 };
     for (services, instances) in [(1, 1), (1, many), (many, 1)] {

@@ -1,7 +1,7 @@
 //! Compares the time of one call through the balanced channel with tonic's channels.
 
 use crate::arms::{ChannelArm, TTL};
-use crate::harness::{Figure, Figures, Fleet, compare_anew, plan};
+use crate::harness::{Figures, Fleet, compare_anew, plan};
 use crate::workloads::{Repeated, Runner};
 use anyhow::Result;
 use std::time::Duration;
@@ -19,8 +19,8 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
             Ok([ours, runner(&fleet, other).await?, runner(&fleet, other).await?])
         };
         let compared = compare_anew(plan(quick), runners).await?;
-        let target = |figure: Figure| figure.at_most(limit).aim(aim);
-        figures.add_comparison("call", ["ours", other.name()], &compared, target);
+        let arms = ["ours", other.name()];
+        figures.add_comparison("call", arms, &compared, |x| x.at_most(limit).aim(aim));
     }
     figures.note(format!(
         "p50 of alternating empty unary calls on loopback, with new connections in each round: {ENDPOINTS} endpoints, but one for `{}`", ChannelArm::Direct.name()

@@ -14,9 +14,8 @@ const TTL: Duration = Duration::from_secs(4);
 const CALL_TIME: Duration = Duration::from_millis(2);
 const SLOW_CALL_TIME: Duration = Duration::from_millis(200);
 
-const ARMS: [ChannelArm; 2] = [ChannelArm::Ours, ChannelArm::Balance];
-
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+const ARMS: [ChannelArm; 2] = [ChannelArm::Ours, ChannelArm::Balance];
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -71,8 +70,7 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
         add(&mut figures, *arm, &schedule, run)?;
     }
     figures.note(format!(
-        "{} calls a second, each {} ms, to {INSTANCES} instances; latencies are from when a call is due; the lease of the killed instance expires after {} s",
-        PER_SECOND,
+        "{PER_SECOND} calls a second, each {} ms, to {INSTANCES} instances; latencies are from when a call is due; the lease of the killed instance expires after {} s",
         CALL_TIME.as_millis(),
         TTL.as_secs()
     ));

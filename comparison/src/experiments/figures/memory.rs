@@ -53,10 +53,9 @@ async fn bytes_per_instance(store: GeneratedStore, services: usize) -> anyhow::R
         views.push(view(registry.clone(), name).await?);
     }
     let grown = heap.grown();
-    let instances = || views.iter().map(|view| view.state().records().clone());
     // Reading the metadata builds its maps, so the heap grows until the second figure.
-    let payload: usize =
-        instances().flat_map(|all| all.instances().map(payload).collect::<Vec<_>>()).sum();
+    let payload =
+        views.iter().map(|view| view.state().instances().map(payload).sum::<usize>()).sum();
     Ok((per_instance(grown, payload), per_instance(heap.grown(), payload)))
 }
 

@@ -100,10 +100,8 @@ pub fn run(names: &[String], quick: bool) -> Result<bool> {
         holds &= figures.holds();
     }
     if let (Some(before), Some(now)) = (before, StealTime::now()) {
-        println!(
-            "\n{:.1} % of the CPU time was stolen by other virtual machines",
-            now.since(before)
-        );
+        let stolen = now.since(before);
+        println!("\n{stolen:.1} % of the CPU time was stolen by other virtual machines");
     }
     Ok(holds)
 }

@@ -40,13 +40,11 @@ pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
         let put_again =
             before.iter().filter(|(id, revision)| after.get(*id) != Some(*revision)).count();
         let inactive = many - active(&registrations);
-        let name = format!("{many}, paused for {name} of a ttl");
-        let target = |figure: Figure| if part < 1.0 { figure.at_most(0.0) } else { figure };
-        figures.add(Figure::timed(format!("{name}: all registered after"), restored, "s"));
-        let figure = Figure::timed(format!("{name}: put again or missing"), as_f64(put_again), "");
-        figures.add(target(figure));
-        let figure = Figure::timed(format!("{name}: not active"), as_f64(inactive), "");
-        figures.add(figure.at_most(0.0));
+        let name = |what: &str| format!("{many}, paused for {name} of a ttl: {what}");
+        figures.add(Figure::timed(name("all registered after"), restored, "s"));
+        let put_again = Figure::timed(name("put again or missing"), as_f64(put_again), "");
+        figures.add(if part < 1.0 { put_again.at_most(0.0) } else { put_again });
+        figures.add(Figure::timed(name("not active"), as_f64(inactive), "").at_most(0.0));
     }
     Ok(figures)
 }
