@@ -44,16 +44,14 @@ pub(super) fn conclusion(findings: &[Finding]) -> [String; 2] {
 /// Returns the rows of the decision table: the choice, when to choose it, and its settings.
 pub(super) fn rows(findings: &[Finding]) -> impl Iterator<Item = [String; 3]> {
     let rows = [
-        (Choice::Redis, "Redis with `service-registry`", "nothing below applies. Then "),
-        (Choice::Etcd, "etcd", ""),
-        (Choice::Neither, "neither", ""),
+        (Choice::Redis, "**Redis with `service-registry`**", "nothing below applies. Then "),
+        (Choice::Etcd, "**etcd**", ""),
+        (Choice::Neither, "**neither**", ""),
     ];
     rows.into_iter().filter_map(|(choice, name, default)| {
         let [when, with] = advice(choice, findings);
-        let is_chosen = !when.is_empty();
-        let row =
-            [format!("**{name}**"), format!("{default}{}", when.join(", or ")), with.join("; ")];
-        is_chosen.then_some(row)
+        let row = [name.to_owned(), format!("{default}{}", when.join(", or ")), with.join("; ")];
+        (!when.is_empty()).then_some(row)
     })
 }
 

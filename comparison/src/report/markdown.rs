@@ -32,12 +32,13 @@ pub(super) fn page(report: &Report, plot: impl Fn(&Picture) -> String) -> String
             "\n## Details: {claim}\n\n**Verdict by the rule below: {verdict}.** {reason}\n\n{exhibits}{method}\n```sh\n{repeat}\n```\n"
         )
     };
+    let Conditions { made, machine, servers, seed, .. } = conditions;
     format!(
-        "# {TITLE}\n\n{}## The claims\n\n{}{}\n## Conditions\n\n{}",
+        "# {TITLE}\n\n{}## The claims\n\n{}{}\n## Conditions\n\n* {made}, seed {seed}; {machine}.\n* Servers, unless a table names others: {}.\n",
         decision(conditions, findings),
         findings.iter().map(first).collect::<String>(),
         findings.iter().map(section).collect::<String>(),
-        list(&conditions.lines())
+        servers.join("; ")
     )
 }
 

@@ -53,16 +53,6 @@ impl Report {
     }
 }
 
-impl Conditions {
-    fn lines(&self) -> Vec<String> {
-        let Self { made, machine, servers, seed, .. } = self;
-        vec![
-            format!("{made}, seed {seed}; {machine}."),
-            format!("Servers, unless a table names others: {}.", servers.join("; ")),
-        ]
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::finding::{Exhibit, Verdict};
