@@ -3,11 +3,7 @@
 //! An arm is one implementation to compare, a workload is an operation on an arm, and an experiment combines both. The
 //! README describes the measurements and their limits.
 
-#![allow(
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only the programs of this package use it"
-)]
+#![allow(missing_docs, missing_debug_implementations, reason = "only its own programs use it")]
 #![allow(clippy::exhaustive_enums, clippy::missing_panics_doc, reason = "the same")]
 
 pub mod arms;

@@ -1,7 +1,7 @@
 //! Figures with their targets, and the evidence report. The README has the commands.
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use comparison::experiments::{Effort, Experiment, figures};
 use comparison::harness::{Progress, Server, Store, StoreOptions, machine, one_thread};
 use comparison::report::{Conditions, Report};
@@ -83,14 +83,11 @@ fn main() -> ExitCode {
         Command::Figures(Figures { names, quick, .. }) => figures::run(&names, quick),
         Command::Report(options) => report(options).map(|()| true),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let is_success = outcome.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        false
+    });
+    if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn report(args: ReportArgs) -> Result<()> {
@@ -118,7 +115,7 @@ fn report(args: ReportArgs) -> Result<()> {
 
 fn measure(args: ReportArgs) -> Result<Report<Measured>> {
     let ReportArgs { quick, only, seed, rounds, .. } = args;
-    let chosen = if only.is_empty() { Experiment::ALL.to_vec() } else { only };
+    let chosen = if only.is_empty() { Experiment::value_variants().into() } else { only };
     let effort = Effort { seed, rounds, quick };
     one_thread()?.block_on(async {
         let mut servers = Vec::new();

@@ -57,9 +57,6 @@ pub enum Experiment {
 }
 
 impl Experiment {
-    pub const ALL: [Self; 5] =
-        [Self::Versioning, Self::Delivery, Self::Latency, Self::Partition, Self::Persistence];
-
     pub fn name(self) -> String {
         format!("{self:?}").to_lowercase()
     }
