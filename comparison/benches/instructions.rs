@@ -24,6 +24,7 @@ use registry_core::{
 use registry_mem::MemRegistry;
 use service_registry::Client;
 use service_registry::serve::Connection;
+use std::fmt::Debug;
 use std::future::poll_fn;
 use std::hint::black_box;
 use std::io;
@@ -36,7 +37,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
 const TIMES: u32 = 100;
-
 const INSTANCES: u32 = 100;
 
 library_benchmark_group!(name = picks, benchmarks = [pick_by_reader, pick_by_state, pick_for_call]);
@@ -116,9 +116,8 @@ fn cursor_parse(text: String) -> String {
 #[bench::beside_100(Store::new())]
 fn mem_register(mut store: Store) -> Store {
     for (instance, claim) in &store.others {
-        store.leases.push(
-            at_once(store.registry.register(instance, claim, &CallOptions::DEFAULT)).unwrap(),
-        );
+        let lease = at_once(store.registry.register(instance, claim, &CallOptions::DEFAULT));
+        store.leases.push(lease);
     }
     store
 }
@@ -127,7 +126,7 @@ fn mem_register(mut store: Store) -> Store {
 #[bench::of_100(Store::new())]
 fn mem_keep_alive(store: Store) -> Store {
     for lease in &store.leases {
-        at_once(store.registry.keep_alive(lease, &CallOptions::DEFAULT)).unwrap();
+        at_once(store.registry.keep_alive(lease, &CallOptions::DEFAULT));
     }
     store
 }
@@ -136,7 +135,7 @@ fn mem_keep_alive(store: Store) -> Store {
 #[bench::of_100(Store::new())]
 fn mem_load_100(store: Store) -> Store {
     for _ in 0..TIMES {
-        black_box(at_once(store.registry.load(&store.service, &CallOptions::DEFAULT)).unwrap());
+        black_box(at_once(store.registry.load(&store.service, &CallOptions::DEFAULT)));
     }
     store
 }
@@ -145,7 +144,7 @@ fn mem_load_100(store: Store) -> Store {
 #[bench::of_100(Store::new())]
 fn mem_deregister(store: Store) -> Store {
     for lease in &store.leases {
-        at_once(store.registry.deregister(lease, &CallOptions::DEFAULT)).unwrap();
+        at_once(store.registry.deregister(lease, &CallOptions::DEFAULT));
     }
     store
 }
@@ -209,7 +208,7 @@ fn begun<T: AsyncRead + Unpin>(mut calls: T) -> T {
 fn read_once(io: &mut (impl AsyncRead + Unpin)) -> usize {
     let mut space = [0; 128];
     let mut buf = ReadBuf::new(&mut space);
-    at_once(poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, &mut buf))).unwrap();
+    at_once(poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, &mut buf)));
     black_box(buf.filled()).len()
 }
 
@@ -272,9 +271,8 @@ impl Store {
         let registry = registries.find(is_usual).unwrap();
         let mut leases = Vec::with_capacity(usize::try_from(INSTANCES + TIMES).unwrap());
         for n in 0..INSTANCES {
-            leases.push(
-                at_once(registry.register(&instance(n), &claim(n), &CallOptions::DEFAULT)).unwrap(),
-            );
+            let (instance, claim) = (instance(n), claim(n));
+            leases.push(at_once(registry.register(&instance, &claim, &CallOptions::DEFAULT)));
         }
         let others = (INSTANCES..INSTANCES + TIMES).map(|n| (instance(n), claim(n))).collect();
         Self { registry, service: service(), leases, others }
@@ -283,8 +281,7 @@ impl Store {
 
 /// Returns whether the random name of the history, which every cursor contains, has the usual length of 16 digits.
 fn is_usual(registry: &MemRegistry) -> bool {
-    let cursor =
-        at_once(registry.load(&service(), &CallOptions::DEFAULT)).unwrap().cursor().to_string();
+    let cursor = at_once(registry.load(&service(), &CallOptions::DEFAULT)).cursor().to_string();
     cursor.rsplit(':').next().is_some_and(|name| name.len() == 16)
 }
 
@@ -310,8 +307,8 @@ fn followed() -> Followed {
 fn watched() -> (Followed, Watch) {
     let followed = followed();
     let (registry, name) = (&followed.service.registry, followed.service.view.service());
-    let cursor = at_once(registry.load(name, &CallOptions::DEFAULT)).unwrap().cursor().clone();
-    let mut watch = at_once(registry.watch(name, &cursor, &CallOptions::DEFAULT)).unwrap();
+    let cursor = at_once(registry.load(name, &CallOptions::DEFAULT)).cursor().clone();
+    let mut watch = at_once(registry.watch(name, &cursor, &CallOptions::DEFAULT));
     followed.runtime.block_on(async { assert!(watch.next().now_or_never().is_none()) });
     (followed, watch)
 }
@@ -321,8 +318,8 @@ fn runtime() -> Runtime {
 }
 
 /// Returns the result of a call to the memory store, which never waits.
-fn at_once<T>(answer: impl Future<Output = T>) -> T {
-    answer.now_or_never().unwrap()
+fn at_once<T, E: Debug>(answer: impl Future<Output = Result<T, E>>) -> T {
+    answer.now_or_never().unwrap().unwrap()
 }
 
 fn service() -> ServiceName {

@@ -151,10 +151,8 @@ impl Session {
         );
         println!("{figures}\n{percentiles}");
         if let Some((before, now)) = before.zip(StealTime::now()) {
-            println!(
-                "{:.1} % of the CPU time was stolen by other virtual machines",
-                now.since(before)
-            );
+            let stolen = now.since(before);
+            println!("{stolen:.1} % of the CPU time was stolen by other virtual machines");
         }
         Ok(())
     }
@@ -213,14 +211,13 @@ fn fan_outs(runtime: &Runtime, criterion: &mut Criterion) {
                 let new = || runtime.block_on(FanOut::new(arm, 100, subscribers)).unwrap();
                 let fan_out = fan_out.get_or_insert_with(new);
                 bencher.iter_custom(|n| {
-                    let changes = async {
+                    runtime.block_on(async {
                         let mut total = Duration::ZERO;
                         for _ in 0..n {
                             total += fan_out.change().await.unwrap();
                         }
                         total
-                    };
-                    runtime.block_on(changes)
+                    })
                 });
             });
         }

@@ -19,10 +19,8 @@ fn report(experiment: &str) -> Value {
     let output = String::from_utf8_lossy(&run.stdout);
     assert!(output.contains(finding["headline"].as_str().unwrap()), "{output}");
     let html = fs::read_to_string(folder.path().join("report.html")).unwrap();
-    assert!(
-        html.contains("class=\"bars\"") && html.contains(finding["claim"].as_str().unwrap()),
-        "{html}"
-    );
+    let claim = finding["claim"].as_str().unwrap();
+    assert!(html.contains("class=\"bars\"") && html.contains(claim), "{html}");
     finding.clone()
 }
 
