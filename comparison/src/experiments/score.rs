@@ -90,12 +90,9 @@ mod tests {
         Change { id, value: Some(value) }
     }
 
-    fn gone(id: u8) -> Change {
-        Change { id, value: None }
-    }
-
     fn written() -> Vec<Change> {
-        vec![put(1, 1), put(2, 2), put(1, 3), gone(1), put(1, 5), put(2, 6)]
+        let deletion = Change { id: 1, value: None };
+        vec![put(1, 1), put(2, 2), put(1, 3), deletion, put(1, 5), put(2, 6)]
     }
 
     #[test]

@@ -48,18 +48,14 @@ impl Subscription {
 
 impl FanOut {
     /// Starts subscribers, and waits until all are ready.
-    pub async fn new(
-        subscription: Subscription,
-        instances: usize,
-        subscribers: usize,
-    ) -> Result<Self> {
+    pub async fn new(arm: Subscription, instances: usize, subscribers: usize) -> Result<Self> {
         let cursor = Origin::new("raw", "", &"raw".parse()?).cursor(Revision::new(1), 0);
         let (latch, batch) = (Arc::default(), Arc::new(Batch::progress(cursor)));
         let mut tasks = JoinSet::new();
-        let source = match subscription {
+        let source = match arm {
             Subscription::Updates | Subscription::Changed => {
                 let fixture = Box::new(ServiceFixture::new(instances).await?);
-                tasks = subscribe(&fixture.view, subscription, subscribers, &latch).await?;
+                tasks = subscribe(&fixture.view, arm, subscribers, &latch).await?;
                 Source::Service(fixture)
             }
             Subscription::Mpsc => Source::Mpsc(

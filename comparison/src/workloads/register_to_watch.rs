@@ -33,10 +33,8 @@ async fn run_round<A: Arm>(
     let (lease, elapsed) = {
         let mut seen = pin!(until(arm, watch, is_put));
         // The consumer already waits: the response to a load shows that its blocking read reached the server.
-        ensure!(
-            seen.as_mut().now_or_never().is_none(),
-            "the watch yielded an event before the registration"
-        );
+        let is_early = seen.as_mut().now_or_never().is_some();
+        ensure!(!is_early, "the watch yielded an event before the registration");
         arm.load(&generator.service).await?;
         let start = Instant::now();
         let seen = async { seen.await.map(|()| start.elapsed()) };
@@ -59,10 +57,8 @@ async fn until<A: Arm>(
     loop {
         let changes = arm.next(watch).await?;
         if !changes.is_empty() {
-            ensure!(
-                changes.len() == 1 && is_expected(&changes[0]),
-                "unexpected changes: {changes:?}"
-            );
+            let is_next = changes.len() == 1 && is_expected(&changes[0]);
+            ensure!(is_next, "unexpected changes: {changes:?}");
             return Ok(());
         }
     }

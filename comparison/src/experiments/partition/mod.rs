@@ -111,13 +111,8 @@ fn judge(redis: &[Spread], raft: Spread) -> Verdict {
     Verdict::of(keeps && redis.iter().all(loses), keeps && redis.iter().any(loses))
 }
 
-fn spread(
-    runs: &Runs,
-    topology: Topology,
-    arm: ObserverArm,
-    figure: impl Fn(&Run) -> f64,
-) -> Spread {
-    Spread::of(runs[&topology].iter().map(|run| figure(&run[&arm])))
+fn spread(runs: &Runs, on: Topology, arm: ObserverArm, figure: impl Fn(&Run) -> f64) -> Spread {
+    Spread::of(runs[&on].iter().map(|run| figure(&run[&arm])))
 }
 
 fn exhibit(runs: &Runs, length: Duration) -> Exhibit {
@@ -173,8 +168,7 @@ mod tests {
 
     #[test]
     fn the_verdict_follows_from_the_figures() {
-        let spread = |min, max| Spread { median: max, min, max };
-        let (none, some, at_times) = (spread(0.0, 0.0), spread(3.0, 9.0), spread(0.0, 9.0));
+        let [none, some, at_times] = [[0.0; 2], [3.0, 9.0], [0.0, 9.0]].map(Spread::of);
         assert_eq!(judge(&[some, some, some], none), Verdict::Confirmed);
         assert_eq!(judge(&[some, at_times, some], none), Verdict::InPart, "not in every round");
         assert_eq!(judge(&[none, none, none], none), Verdict::Refuted);

@@ -206,10 +206,8 @@ fn evaluate(
     left: &BTreeSet<String>,
 ) -> Result<Run> {
     let unavailability = unavailability(majority, cut, healed);
-    ensure!(
-        unavailability > MIN_UNAVAILABILITY,
-        "invalid: the partition had no effect on the majority side"
-    );
+    let had_effect = unavailability > MIN_UNAVAILABILITY;
+    ensure!(had_effect, "invalid: the partition had no effect on the majority side");
     let all = minority.unwrap_or_default().iter().chain(majority);
     let absences = (0..LIVE).map(|n| absence(&live(n), samples));
     let absences: Vec<Duration> = absences.filter(|absence| !absence.is_zero()).collect();
