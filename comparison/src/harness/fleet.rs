@@ -78,11 +78,10 @@ impl Fleet {
     }
 
     pub async fn drain(&mut self, n: usize) -> Result<()> {
-        let Member { instance, lease, .. } = &self.members[n];
-        let claim = Claim::new(self.ttl)?.with_lease(lease.id());
-        let draining = instance.clone().with_status(InstanceStatus::Draining);
-        self.members[n].lease =
-            self.registry.register(&draining, &claim, &CallOptions::DEFAULT).await?;
+        let member = &mut self.members[n];
+        let claim = Claim::new(self.ttl)?.with_lease(member.lease.id());
+        let draining = member.instance.clone().with_status(InstanceStatus::Draining);
+        member.lease = self.registry.register(&draining, &claim, &CallOptions::DEFAULT).await?;
         Ok(())
     }
 

@@ -167,11 +167,8 @@ impl Spread {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (last, half) = (sorted.len() - 1, sorted.len() / 2);
-        Self {
-            median: f64::midpoint(sorted[half], sorted[last - half]),
-            min: sorted[0],
-            max: sorted[last],
-        }
+        let median = f64::midpoint(sorted[half], sorted[last - half]);
+        Self { median, min: sorted[0], max: sorted[last] }
     }
 
     /// Describes the maximum: `none`, or `up to 3.1 %`.
@@ -184,9 +181,8 @@ impl Spread {
     #[must_use]
     pub fn rounded(self, digits: i32) -> Self {
         let unit = 10f64.powi(digits);
-        let [median, min, max] =
-            [self.median, self.min, self.max].map(|figure| (figure * unit).round() / unit);
-        Self { median, min, max }
+        let round = |figure: f64| (figure * unit).round() / unit;
+        Self { median: round(self.median), min: round(self.min), max: round(self.max) }
     }
 
     /// Returns whether the machine was quiet: the ratio of an arm to itself is within 2 % of 1.

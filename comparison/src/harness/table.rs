@@ -82,11 +82,7 @@ impl fmt::Display for Table {
 
 impl Latencies {
     /// Records operations that took these seconds.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it fits 584 years"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "fits 584 years")]
     pub fn new(operations: impl IntoIterator<Item = f64>) -> Result<Self> {
         let mut histogram = Histogram::new(3)?;
         for seconds in operations {
