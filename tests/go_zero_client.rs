@@ -113,7 +113,7 @@ fn an_error_names_the_wrong_field() {
         ("ServiceRegistry: {Url: mem}", "`ServiceRegistry.Url` cannot be used"),
         ("ServiceRegistry: {Url: 'mem://', Key: /a}", "`ServiceRegistry.Key` cannot be used"),
         ("Timeout: 5s", "`Timeout` must be a whole number of 64 bits"),
-        ("NonBlock: 'false'", "`NonBlock` must be `true` or `false`, without quotes"),
+        ("NonBlock: 'false'", "`NonBlock` is not `true` or `false`"),
         (
             "{Target: 'direct:///a:1', App: a, Token: '${T}'}",
             "`Token` cannot be used: it contains a variable",
