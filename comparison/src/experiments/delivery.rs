@@ -118,8 +118,8 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     };
     let exhibit = observation::exhibit("Changes missed by a paused observer", INSTANCES, pauses);
     let title = format!("Instances out of date after a pause, of {INSTANCES}");
-    let mut picture = observation::picture(exhibit.clone(), &title, pauses);
-    picture.notes.extend([
+    let mut plot = observation::plot(exhibit.clone(), &title, pauses);
+    plot.notes.extend([
         "Missed: seen neither as a change nor in a full read. A keyspace notification carries no value, so its client reads only current values.".to_owned(),
         format!("Over a failover instead of a pause, pub/sub missed {} of {} changes.", spread(&failovers[&ObserverArm::Publish], |score| score.missed), failovers[&ObserverArm::Publish][0].written),
     ]);
@@ -133,7 +133,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
             share(&pauses[&ObserverArm::Publish], |score| score.undetected).median,
             missed.median,
         ),
-        pictures: vec![picture],
+        plots: vec![plot],
         failed: None,
         advice: Advice::all([(verdict == Verdict::InPart, Advice::When(Choice::Etcd, "a client that is paused or lags must detect the changes that it missed".to_owned()))]),
         reason: verdict.choose([

@@ -4,7 +4,7 @@ use super::observers::ObserverArm;
 use super::score::{Score, score};
 use super::{poll, wait_until};
 use crate::harness::{Change, Client, Event, EventLog, Spread, as_f64};
-use crate::report::finding::{Exhibit, Picture};
+use crate::report::finding::{Exhibit, Plot};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -115,11 +115,11 @@ pub(super) fn exhibit(title: &str, instances: u8, scores: &Scores) -> Exhibit {
 }
 
 /// Plots the instances that are stale at the end, and notes the missed changes. Leaves out the arms that received fewer.
-pub(super) fn picture(mut exhibit: Exhibit, title: &str, scores: &Scores) -> Picture {
+pub(super) fn plot(mut exhibit: Exhibit, title: &str, scores: &Scores) -> Plot {
     let most = scores.values().flatten().map(|score| score.written).max().unwrap_or(0);
     let (shown, fewer) = exhibit.rows.into_iter().partition(|row| row[1] == most.to_string());
     exhibit.rows = shown;
-    let mut picture = exhibit.picture(title.to_owned(), 1, |row| match row[2..4] {
+    let mut plot = exhibit.plot(title.to_owned(), 1, |row| match row[2..4] {
         ["0", _] => format!("missed none of {most} changes"),
         [missed, "0"] => format!("missed {missed} of {most} changes, was told"),
         [missed, ..] => format!("missed {missed} of {most} changes, was not told"),
@@ -128,7 +128,7 @@ pub(super) fn picture(mut exhibit: Exhibit, title: &str, scores: &Scores) -> Pic
     let fewer = fewer.iter().map(|row: &Vec<String>| format!("{} received {}", row[0], row[1]));
     let fewer = fewer.collect::<Vec<_>>().join(", ");
     if !fewer.is_empty() {
-        picture.notes.push(format!("Left out, since the others received {most} changes: {fewer}."));
+        plot.notes.push(format!("Left out, since the others received {most} changes: {fewer}."));
     }
-    picture
+    plot
 }

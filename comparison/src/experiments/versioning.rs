@@ -88,7 +88,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
             spread(&scores[&ObserverArm::Publish], |score| score.stale_at_end).median,
             share(&scores[&ObserverArm::OursOnRedis], |score| score.missed).at_most("%"),
         ),
-        pictures: vec![observation::picture(exhibit.clone(), &title, &scores)],
+        plots: vec![observation::plot(exhibit.clone(), &title, &scores)],
         failed: None,
         advice: Advice::all([(verdict == Verdict::Confirmed, Advice::When(Choice::Etcd, "a client must detect the changes that it missed while it was disconnected".to_owned()))]),
         reason: verdict.choose([

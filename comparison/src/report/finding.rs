@@ -16,7 +16,7 @@ pub struct Finding {
     /// The result in one sentence with at most two figures.
     pub headline: String,
     /// Plots for the first page.
-    pub pictures: Vec<Picture>,
+    pub plots: Vec<Plot>,
     /// What callers of a design on plain Redis lack in every round, if that design failed.
     pub failed: Option<String>,
     pub advice: Vec<Advice>,
@@ -74,7 +74,7 @@ pub struct Exhibit {
 
 /// A plot with a bar for each arm.
 #[derive(Clone, Debug, Serialize)]
-pub struct Picture {
+pub struct Plot {
     pub title: String,
     pub bars: Vec<Bar>,
     pub notes: Vec<String>,
@@ -124,12 +124,7 @@ impl Exhibit {
     }
 
     /// Plots the medians of a column, without the rows that have none. `note` gets all medians of a row.
-    pub fn picture(
-        &self,
-        title: String,
-        column: usize,
-        note: impl Fn(&[&str]) -> String,
-    ) -> Picture {
+    pub fn plot(&self, title: String, column: usize, note: impl Fn(&[&str]) -> String) -> Plot {
         let bar = |row: &Vec<String>| {
             let medians = row[1..].iter().filter_map(|cell| cell.split(" (").next());
             let medians: Vec<&str> = medians.collect();
@@ -138,11 +133,11 @@ impl Exhibit {
             Some(Bar { name: row[0].clone(), length, label, note })
         };
         let bars = self.rows.iter().filter_map(bar).collect();
-        Picture { title, bars, notes: Vec::new(), servers: Vec::new() }
+        Plot { title, bars, notes: Vec::new(), servers: Vec::new() }
     }
 }
 
-impl Picture {
+impl Plot {
     /// Returns each bar with its share of the longest one.
     pub fn shares(&self) -> impl Iterator<Item = (&Bar, f64)> {
         let longest = self.bars.iter().map(|bar| bar.length).fold(f64::MIN_POSITIVE, f64::max);

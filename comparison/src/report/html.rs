@@ -1,6 +1,6 @@
 //! The report as one self-contained HTML page.
 
-use super::finding::Picture;
+use super::finding::Plot;
 use super::{Report, markdown};
 use pulldown_cmark::{Event, Options, Parser, html};
 
@@ -29,9 +29,9 @@ pub(super) fn page(report: &Report) -> String {
 }
 
 /// Returns a plot whose bars the style sheet sizes, so that names stay readable on a phone.
-fn bars(picture: &Picture) -> String {
-    let title = escaped(&picture.title);
-    let bars = picture.shares().map(|(bar, share)| {
+fn bars(plot: &Plot) -> String {
+    let title = escaped(&plot.title);
+    let bars = plot.shares().map(|(bar, share)| {
         let [name, label, note] = [&bar.name, &bar.label, &bar.note].map(|text| escaped(text));
         format!(
             "<div><span>{name}</span><b>{label}</b><small>{note}</small><i style=\"--share:{share:.4}\"></i></div>\n"
@@ -62,8 +62,8 @@ mod tests {
         assert!(text.contains("<th>missed | found</th>"), "{text}");
         let bar = "<b>5</b><small>told</small><i style=\"--share:0.5000\">";
         assert_eq!(text.matches(bar).count(), 5, "{text}");
-        let picture = &mut sample.findings[0].pictures[0];
-        picture.bars.iter_mut().for_each(|bar| bar.length = 0.0);
-        assert!(!bars(picture).contains("NaN"), "all bars are of zeros");
+        let plot = &mut sample.findings[0].plots[0];
+        plot.bars.iter_mut().for_each(|bar| bar.length = 0.0);
+        assert!(!bars(plot).contains("NaN"), "all bars are of zeros");
     }
 }

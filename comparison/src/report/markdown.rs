@@ -1,7 +1,7 @@
 //! The report as Markdown.
 
 use super::decision::{self, CLAIMS, LIMITS};
-use super::finding::{Exhibit, Finding, Picture};
+use super::finding::{Exhibit, Finding, Plot};
 use super::{Conditions, Report};
 
 pub(super) const TITLE: &str = "Redis or etcd as a service registry?";
@@ -9,20 +9,19 @@ const TERMS: &str = "Plain Redis stands for the usual designs without a library:
 /// The length of the longest bar, in characters.
 const WIDTH: u32 = 20;
 
-/// Returns the page. `plot` renders a picture.
-pub(super) fn page(report: &Report, plot: impl Fn(&Picture) -> String) -> String {
+/// Returns the page. `draw` renders a plot.
+pub(super) fn page(report: &Report, draw: impl Fn(&Plot) -> String) -> String {
     let Report { conditions, findings } = report;
-    let picture = |picture: &Picture| {
-        let servers =
-            if picture.servers.is_empty() { &conditions.servers } else { &picture.servers };
-        let mut notes = picture.notes.clone();
+    let plot = |plot: &Plot| {
+        let servers = if plot.servers.is_empty() { &conditions.servers } else { &plot.servers };
+        let mut notes = plot.notes.clone();
         notes.push(format!("Servers: {}.", servers.join("; ")));
-        format!("{}\n{}\n", plot(picture), list(&notes))
+        format!("{}\n{}\n", draw(plot), list(&notes))
     };
     let first = |finding: &Finding| {
-        let Finding { claim, ruling, headline, pictures, .. } = finding;
-        let pictures = pictures.iter().map(picture).collect::<String>();
-        format!("### {claim}\n\n**{ruling}.** {headline}\n\n{pictures}")
+        let Finding { claim, ruling, headline, plots, .. } = finding;
+        let plots = plots.iter().map(plot).collect::<String>();
+        format!("### {claim}\n\n**{ruling}.** {headline}\n\n{plots}")
     };
     let section = |finding: &Finding| {
         let Finding { claim, verdict, reason, exhibits, method, repeat, .. } = finding;
@@ -66,16 +65,16 @@ fn decision(conditions: &Conditions, findings: &[Finding]) -> String {
     )
 }
 
-/// Renders a picture as a table.
-pub(super) fn bars(picture: &Picture) -> String {
-    let bars = picture.shares().map(|(bar, share)| {
+/// Renders a plot as a table.
+pub(super) fn bars(plot: &Plot) -> String {
+    let bars = plot.shares().map(|(bar, share)| {
         let length = (0..WIDTH).filter(|n| f64::from(*n) < share * f64::from(WIDTH)).count();
         let note = if bar.note.is_empty() { String::new() } else { format!(" ({})", bar.note) };
         let plot = format!("{} {}", "#".repeat(length), bar.label);
         row([&*format!("{}{note}", bar.name), plot.trim_start()])
     });
     let bars = bars.collect::<String>();
-    format!("{}{}{bars}", row([picture.title.as_str(), ""]), row(["---"; 2]))
+    format!("{}{}{bars}", row([plot.title.as_str(), ""]), row(["---"; 2]))
 }
 
 /// Renders a table without the columns of which nothing was measured.

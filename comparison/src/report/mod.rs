@@ -64,14 +64,14 @@ pub(crate) mod tests {
         exhibit.notes.push("on a disk".to_owned());
         exhibit.add("HSET + PUBLISH", ["5 (3..9)", "-"]);
         exhibit.add("library", ["10 of 11", "-"]);
-        let picture = exhibit.picture("Missed".to_owned(), 0, |_| "told".to_owned());
+        let plot = exhibit.plot("Missed".to_owned(), 0, |_| "told".to_owned());
         let finding = Finding {
             name: "versioning",
             claim: "Redis lacks versioning",
             verdict,
             ruling: "true of plain Redis",
             headline: "It missed 5 & <none>.".to_owned(),
-            pictures: vec![picture],
+            plots: vec![plot],
             failed: None,
             advice: Vec::new(),
             reason: "Since.".to_owned(),

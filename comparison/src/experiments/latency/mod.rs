@@ -62,10 +62,10 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let durable = pushes.get(&Level::OnDisk).context("no change was pushed")?;
     let title = "Median time until a durable change is seen, in ms".to_owned();
     let pushed = level_exhibit(Level::OnDisk, durable, &disk);
-    let mut pushed = pushed.picture(title, 0, |row| format!("p99: {} ms", row[2]));
+    let mut pushed = pushed.plot(title, 0, |row| format!("p99: {} ms", row[2]));
     let expired = expiry_exhibit(&servers, &expirations);
     let title = format!("Median delay of an expiry beside {others} other instances, in ms");
-    let mut late = expired.picture(title, expired.columns.len() - 2, |row| {
+    let mut late = expired.plot(title, expired.columns.len() - 2, |row| {
         format!("the latest of {}: {} ms", expiry::EXPIRING, row[row.len() - 1])
     });
     late.notes.push("Left out: a hash, whose fields do not expire.".to_owned());
@@ -85,7 +85,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
             slowest.ceil(),
             keys.median,
         ),
-        pictures: vec![pushed, late],
+        plots: vec![pushed, late],
         failed: None,
         advice: Advice::all([(true, Advice::When(Choice::Neither, "a crashed instance must get no calls even before its ttl ends (let callers detect failed calls, as the balancer of the library does)".to_owned()))]),
         reason: verdict.choose([

@@ -59,8 +59,8 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
         lost => format!("lost {lost} of {} acknowledged writes", row[2]),
     };
     let title = "Live instances that callers lost sight of".to_owned();
-    let mut picture = exhibit.picture(title, 0, writes);
-    picture.notes.extend([
+    let mut plot = exhibit.plot(title, 0, writes);
+    plot.notes.extend([
         format!("The writes are those that the isolated primary or leader acknowledged in {} s. One more may be lost, which was in flight when the partition began. An instance in a hash registers only once.", length(effort).as_secs()),
         format!("On a Cluster the library follows redirects, so none of its clients used the isolated node, and {LATE} instances fewer were started."),
         format!("With `min-replicas-to-write 1`, Redis lost {} writes of the hash instead of {}. Callers of the library lost sight of {} instances with it, and of {} without it. The price was not measured: Redis refuses writes while no replica follows.", with_replicas.median, sentinel.median, ours_with_replicas.median, ours.median),
@@ -77,7 +77,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
             raft.at_most("writes"),
             if all_seen { "; callers of the library saw every live instance on both" } else { "" },
         ),
-        pictures: vec![picture],
+        plots: vec![plot],
         failed: (hash.min > 0.0).then(|| format!("callers of a hash lost sight of {} of {live} live instances in a partition", hash.median)),
         advice: Advice::all([
             (verdict != Verdict::Refuted, Advice::When(Choice::Etcd, "an acknowledged registration must survive a failover".to_owned())),

@@ -127,12 +127,12 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
     let is_only = is_traced && always.max <= 0.0 && exposed(Mode::RedisEverySecond).min > 0.0;
     let crash = crash_exhibit(runs, disk);
     let killed = "Process killed: acknowledged writes lost, in %".to_owned();
-    let killed = crash.picture(killed, 2, |row| format!("{} of {} writes", row[1], row[0]));
+    let killed = crash.plot(killed, 2, |row| format!("{} of {} writes", row[1], row[0]));
     let power = format!("Power lost: acknowledged writes not on disk, of {REGISTRATIONS}");
-    let mut pictures = [killed, crash.picture(power, 3, |_| String::new())];
-    pictures[1].notes.push(not_traced.map_or_else(|| "No power was cut: strace shows which writes were synced when they were acknowledged. Redis with `everysec` syncs once a second.".to_owned(), |why| format!("Not measured: {why}.")));
-    for picture in &mut pictures {
-        picture.servers = vec!["Redis with its data on a disk, but in memory with snapshots only (the `save` rules of redis.conf, of which none was due yet)".to_owned(), "etcd with fsync, on a disk".to_owned()];
+    let mut plots = [killed, crash.plot(power, 3, |_| String::new())];
+    plots[1].notes.push(not_traced.map_or_else(|| "No power was cut: strace shows which writes were synced when they were acknowledged. Redis with `everysec` syncs once a second.".to_owned(), |why| format!("Not measured: {why}.")));
+    for plot in &mut plots {
+        plot.servers = vec!["Redis with its data on a disk, but in memory with snapshots only (the `save` rules of redis.conf, of which none was due yet)".to_owned(), "etcd with fsync, on a disk".to_owned()];
     }
     Ok(Finding {
         name: "persistence",
@@ -146,7 +146,7 @@ pub fn evaluate(raw: Value, effort: Effort) -> Result<Finding> {
             with_file.at_most("writes"),
             if is_only { "; in a power failure, only `appendfsync always` would lose none" } else { "" },
         ),
-        pictures: pictures.into(),
+        plots: plots.into(),
         failed: (plain.min > 0.0).then(|| format!("{} of {INSTANCES} keys with a ttl had expired after an outage, until their instances registered again", plain.median)),
         advice: Advice::all([
             (verdict == Verdict::Confirmed, Advice::When(Choice::Etcd, "an acknowledged registration must survive a crash of its server".to_owned())),
